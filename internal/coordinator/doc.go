@@ -1,0 +1,2 @@
+// Package coordinator is the runtime of coordinators.
+package coordinator

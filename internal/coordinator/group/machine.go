@@ -1,0 +1,188 @@
+package group
+
+import (
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator"
+)
+
+// Sizes that stand for what the state takes in memory.
+const (
+	groupOverhead    = 1024
+	memberOverhead   = 512
+	protocolOverhead = 64
+	pendingOverhead  = 256
+	offsetOverhead   = 160
+)
+
+// Budget bounds the memory of all groups of a broker. It is safe for concurrent use.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Used is about how many bytes all groups take.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// full reports whether the budget has no room for n further bytes.
+func (b *Budget) full(n int64) bool { return b.used.Load()+n > b.limit }
+
+// Environment is what a Machine needs of the world; all of it is given so that the machine itself stays a plain function.
+type Environment struct {
+	Config Config
+	Topics Topics
+	Budget *Budget
+	// NewID returns text that no other call returns: the second part of member ids.
+	NewID func() string
+	// Log is told what an operator may want to know of a group; optional.
+	Log func(msg string, group string, args ...any)
+}
+
+// Timers of the machine.
+const (
+	timerSession uint8 = iota + 1 // a member was not heard of
+	timerJoin                     // the join phase has taken long enough
+	timerSync                     // so has the sync phase
+	timerExpiry                   // offsets and groups are to be looked through
+)
+
+// Machine is the groups and offsets of one partition of __consumer_offsets. It implements coordinator.Machine.
+type Machine struct {
+	env     *Environment
+	groups  map[string]*classicGroup
+	offsets map[string]map[string]map[int32]committed // group → topic → partition
+	used    int64                                     // of the budget
+}
+
+// NewMachine returns the state of an empty partition.
+func NewMachine(env *Environment) *Machine {
+	return &Machine{env: env, groups: map[string]*classicGroup{}, offsets: map[string]map[string]map[int32]committed{}}
+}
+
+// Release gives back the machine's share of the budget. The runtime calls it when the state is given up.
+func (m *Machine) Release() { m.use(-m.used) }
+
+func (m *Machine) use(n int64) {
+	m.used += n
+	m.env.Budget.used.Add(n)
+}
+
+func (m *Machine) log(msg, group string, args ...any) {
+	if m.env.Log != nil {
+		m.env.Log(msg, group, args...)
+	}
+}
+
+// Loaded implements coordinator.Machine: every member has a session from now on, whenever it was last heard of.
+func (m *Machine) Loaded(fx *coordinator.Effects) {
+	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		g := m.groups[id]
+		for _, mb := range g.order {
+			m.session(fx, g, mb)
+		}
+		if len(g.members) > m.env.Config.MaxSize {
+			m.prepareRebalance(fx, g, "the loaded group is over group.max.size")
+		}
+	}
+	fx.SetTimer(coordinator.Timer{Kind: timerExpiry}, m.env.Config.RetentionCheckInterval)
+}
+
+// Elapsed implements coordinator.Machine.
+func (m *Machine) Elapsed(t coordinator.Timer, fx *coordinator.Effects) {
+	if t.Kind == timerExpiry {
+		m.expire(fx)
+		fx.SetTimer(t, m.env.Config.RetentionCheckInterval)
+		return
+	}
+	g := m.groups[t.Group]
+	if g == nil {
+		return
+	}
+	switch t.Kind {
+	case timerSession:
+		m.sessionElapsed(fx, g, t.Member)
+	case timerJoin:
+		m.joinElapsed(fx, g)
+	case timerSync:
+		m.syncElapsed(fx, g)
+	}
+}
+
+func sessionTimer(g *classicGroup, member string) coordinator.Timer {
+	return coordinator.Timer{Kind: timerSession, Group: g.id, Member: member}
+}
+
+func joinTimer(g *classicGroup) coordinator.Timer {
+	return coordinator.Timer{Kind: timerJoin, Group: g.id}
+}
+
+func syncTimer(g *classicGroup) coordinator.Timer {
+	return coordinator.Timer{Kind: timerSync, Group: g.id}
+}
+
+// session gives a member another session timeout to be heard of.
+func (m *Machine) session(fx *coordinator.Effects, g *classicGroup, mb *member) {
+	fx.SetTimer(sessionTimer(g, mb.id), millis(mb.sessionTimeout))
+}
+
+// Members are changed through the functions below, which keep account of their memory.
+
+func (m *Machine) add(g *classicGroup, mb *member, join *joinCall) {
+	if _, ok := g.pending[mb.id]; ok {
+		m.use(-pendingOverhead)
+	}
+	g.add(mb, join)
+	m.use(mb.size())
+}
+
+func (m *Machine) remove(fx *coordinator.Effects, g *classicGroup, id string) {
+	if mb := g.members[id]; mb != nil {
+		m.use(-mb.size())
+	}
+	if _, ok := g.pending[id]; ok {
+		m.use(-pendingOverhead)
+	}
+	g.remove(id)
+	fx.CancelTimer(sessionTimer(g, id))
+}
+
+func (m *Machine) update(g *classicGroup, mb *member, r *joining, join *joinCall) {
+	m.use(-mb.size())
+	g.update(mb, r.protocols, r.RebalanceTimeoutMillis, r.SessionTimeoutMillis, join)
+	m.use(mb.size())
+}
+
+func (m *Machine) assign(mb *member, assignment []byte) {
+	m.use(int64(len(assignment) - len(mb.assignment)))
+	mb.assignment = assignment
+}
+
+// dissolve forgets a group.
+func (m *Machine) dissolve(g *classicGroup) {
+	for _, mb := range g.order {
+		m.use(-mb.size())
+	}
+	m.use(-groupOverhead - pendingOverhead*int64(len(g.pending)))
+	delete(m.groups, g.id)
+}
+
+func millis(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// committed is one committed offset.
+type committed struct {
+	offset      base.Offset
+	leaderEpoch base.LeaderEpoch
+	metadata    string
+	at          int64 // ms, commit timestamp
+	expire      int64 // ms, explicit expiry (OffsetCommit before v5); -1 none
+	topicID     base.TopicID
+}
+
+func (c *committed) size() int64 { return int64(offsetOverhead + len(c.metadata)) }

@@ -1,0 +1,221 @@
+package group
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Topic is the internal topic that holds groups and offsets.
+const Topic = "__consumer_offsets"
+
+// Topics tells the coordinator which topics exist. It is safe for concurrent use and does not block.
+type Topics interface {
+	// TopicID returns the id of the topic of that name, and whether there is one.
+	TopicID(name string) (base.TopicID, bool)
+}
+
+// Deps is what a Service works on; all of it is required.
+type Deps struct {
+	Topic  coordinator.Topic // __consumer_offsets
+	Topics Topics
+	Logger *slog.Logger
+}
+
+// Client says who sent a request.
+type Client struct {
+	ID   string // client id of the request header
+	Host string // Kafka's form: "/" and the address
+}
+
+// Service is the group coordinator of a broker: the front door to the state machines of all partitions of __consumer_offsets that
+// are led here. Each request is queued before its method returns, in order; the Call's Wait gives the answer. The methods are safe
+// for concurrent use and none of them blocks, but for Ensure, Run and Close.
+type Service struct {
+	env     Environment
+	runtime *coordinator.Runtime[*Machine]
+}
+
+// New returns a Service that holds no state before its first use.
+func New(cfg Config, deps Deps) (*Service, error) {
+	cfg = cfg.WithDefaults()
+	problem := cfg.Validate()
+	if deps.Topics == nil {
+		problem = errors.Join(problem, errors.New("no topics"))
+	}
+	if problem != nil {
+		return nil, fmt.Errorf("group coordinator: %w", problem)
+	}
+	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), NewID: newUUID}}
+	if deps.Logger != nil {
+		s.env.Log = func(msg, group string, args ...any) {
+			deps.Logger.Debug(msg, append([]any{"group", group}, args...)...)
+		}
+	}
+	runtime, err := coordinator.New(coordinator.Config[*Machine]{
+		Name:    Topic,
+		Topic:   deps.Topic,
+		New:     func(int32) *Machine { return NewMachine(&s.env) },
+		Release: (*Machine).Release,
+		Logger:  deps.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.runtime = runtime
+	return s, nil
+}
+
+// newUUID is the text of a random UUID, as Kafka puts it behind a member id's dash.
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Run sees to it that offsets and groups expire also in partitions that nobody asks for. It returns when ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.env.Config.RetentionCheckInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			// Loading a partition sets its own timer.
+			coordinator.SubmitAll(s.runtime, func(_ *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) {
+				c.Answer(fx, struct{}{})
+			})
+		}
+	}
+}
+
+// Close ends every event loop and returns when all have ended.
+func (s *Service) Close() error { return s.runtime.Close() }
+
+// Ensure creates __consumer_offsets where it does not exist.
+func (s *Service) Ensure(ctx context.Context) error { return s.runtime.Ensure(ctx) }
+
+// PartitionFor returns the partition of __consumer_offsets that holds a group; -1 while the topic does not exist.
+func (s *Service) PartitionFor(group string) int32 { return s.runtime.PartitionFor(group) }
+
+// Drop gives up the state of a partition of __consumer_offsets whose leadership moved.
+func (s *Service) Drop(partition int32) { s.runtime.Drop(partition) }
+
+// TopicsDeleted removes the offsets committed for topics that were deleted, by name: an offset of a topic of the same name that
+// exists now stays. It does not wait for the end of that.
+func (s *Service) TopicsDeleted(names []string) {
+	coordinator.SubmitAll(s.runtime, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) {
+		m.TopicsDeleted(fx, names)
+		c.Answer(fx, struct{}{})
+	})
+}
+
+// submit queues an event for the partition of a group.
+func submit[A any](s *Service, group string, handle func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[A])) *coordinator.Call[A] {
+	return coordinator.Submit(s.runtime, s.runtime.PartitionFor(group), handle)
+}
+
+// JoinGroup queues the request; see Machine.JoinGroup. It copies the byte slices in req.
+func (s *Service) JoinGroup(client Client, req *kmsg.JoinGroupRequest) *coordinator.Call[*kmsg.JoinGroupResponse] {
+	for i := range req.Protocols {
+		req.Protocols[i].Metadata = bytes.Clone(req.Protocols[i].Metadata)
+	}
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *joinCall) { m.JoinGroup(fx, client, req, c) })
+}
+
+// SyncGroup queues the request; see Machine.SyncGroup. It copies the byte slices in req.
+func (s *Service) SyncGroup(req *kmsg.SyncGroupRequest) *coordinator.Call[*kmsg.SyncGroupResponse] {
+	for i := range req.GroupAssignment {
+		req.GroupAssignment[i].MemberAssignment = bytes.Clone(req.GroupAssignment[i].MemberAssignment)
+	}
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *syncCall) { m.SyncGroup(fx, req, c) })
+}
+
+// Heartbeat queues the request; see Machine.Heartbeat.
+func (s *Service) Heartbeat(req *kmsg.HeartbeatRequest) *coordinator.Call[*kmsg.HeartbeatResponse] {
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kmsg.HeartbeatResponse]) {
+		c.Answer(fx, m.Heartbeat(fx, req))
+	})
+}
+
+// LeaveGroup queues the request; see Machine.LeaveGroup.
+func (s *Service) LeaveGroup(req *kmsg.LeaveGroupRequest) *coordinator.Call[*kmsg.LeaveGroupResponse] {
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kmsg.LeaveGroupResponse]) {
+		c.Answer(fx, m.LeaveGroup(fx, req))
+	})
+}
+
+// Committed is the outcome of an offset commit: a code for the whole, or one for each partition of each topic, in order.
+type Committed struct {
+	Code       *kerr.Error
+	Partitions [][]int16
+}
+
+// CommitOffsets queues the request; see Machine.CommitOffsets.
+func (s *Service) CommitOffsets(req *kmsg.OffsetCommitRequest, topics []CommitTopic) *coordinator.Call[Committed] {
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Committed]) {
+		codes, err := m.CommitOffsets(fx, req, topics)
+		c.Answer(fx, Committed{Code: err, Partitions: codes})
+	})
+}
+
+// FetchOffsets queues the request; see Machine.FetchOffsets.
+func (s *Service) FetchOffsets(group string, topics []FetchTopic) *coordinator.Call[[]FetchedTopic] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[[]FetchedTopic]) {
+		c.Answer(fx, m.FetchOffsets(group, topics))
+	})
+}
+
+// FetchAllOffsets queues the request; see Machine.FetchAllOffsets.
+func (s *Service) FetchAllOffsets(group string) *coordinator.Call[[]FetchedTopic] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[[]FetchedTopic]) {
+		c.Answer(fx, m.FetchAllOffsets(group))
+	})
+}
+
+// Deleted is the outcome of deleting offsets: a code for the whole, or one for each topic, in order.
+type Deleted struct {
+	Code   *kerr.Error
+	Topics []int16
+}
+
+// DeleteOffsets queues the request; see Machine.DeleteOffsets.
+func (s *Service) DeleteOffsets(group string, topics []DeleteTopic) *coordinator.Call[Deleted] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Deleted]) {
+		codes, err := m.DeleteOffsets(fx, group, topics)
+		c.Answer(fx, Deleted{Code: err, Topics: codes})
+	})
+}
+
+// ListGroups queues the request for every partition that holds groups; see Machine.ListGroups.
+func (s *Service) ListGroups(req *kmsg.ListGroupsRequest) []*coordinator.Call[[]kmsg.ListGroupsResponseGroup] {
+	return coordinator.SubmitAll(s.runtime, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[[]kmsg.ListGroupsResponseGroup]) {
+		c.Answer(fx, m.ListGroups(req))
+	})
+}
+
+// DescribeGroup queues the request for one group; see Machine.DescribeGroup.
+func (s *Service) DescribeGroup(version int16, group string) *coordinator.Call[kmsg.DescribeGroupsResponseGroup] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[kmsg.DescribeGroupsResponseGroup]) {
+		c.Answer(fx, m.DescribeGroup(version, group))
+	})
+}
+
+// DeleteGroup queues the request for one group; see Machine.DeleteGroup. The answer is nil where it was deleted.
+func (s *Service) DeleteGroup(group string) *coordinator.Call[*kerr.Error] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kerr.Error]) {
+		c.Answer(fx, m.DeleteGroup(fx, group))
+	})
+}
