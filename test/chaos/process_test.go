@@ -1,0 +1,131 @@
+package chaos_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// buildBroker builds the real binary once for all tests of the package.
+var buildBroker = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ottla-chaos")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "ottla")
+	args := append([]string{"build", "-o", binary}, buildFlags...)
+	out, err := exec.Command("go", append(args, "github.com/ottlaio/ottla/cmd/ottla")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binary, err := buildBroker(); err == nil {
+		os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(code)
+}
+
+// process is the real binary on a data folder that outlives it.
+type process struct {
+	binary string
+	addr   string
+	args   []string
+	env    []string
+
+	cmd    *exec.Cmd
+	output *bytes.Buffer
+	exited chan error
+}
+
+// newProcess prepares a broker on a port that stays its own over restarts.
+func newProcess(t *testing.T, settings ...string) *process {
+	t.Helper()
+	binary, err := buildBroker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	args := []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", addr}
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	p := &process{binary: binary, addr: addr, args: args}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.kill()
+		}
+	})
+	return p
+}
+
+// start starts the binary; it is up when serving returns.
+func (p *process) start() error {
+	p.output = &bytes.Buffer{}
+	p.cmd = exec.Command(p.binary, p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.exited = make(chan error, 1)
+	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(p.cmd, p.exited)
+	return nil
+}
+
+// serving waits until the broker accepts connections.
+func (p *process) serving(ctx context.Context) error {
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case err := <-p.exited:
+			p.exited <- err
+			return fmt.Errorf("the broker ended: %w\n%s", err, p.output)
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// kill sends SIGKILL and returns when the process is gone, with what it had written.
+func (p *process) kill() string {
+	p.cmd.Process.Kill()
+	<-p.exited
+	p.cmd = nil
+	return p.output.String()
+}
+
+// stop sends SIGTERM and returns the exit error.
+func (p *process) stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	err := <-p.exited
+	p.cmd = nil
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, strings.TrimSpace(p.output.String()))
+	}
+	return err
+}
