@@ -1,0 +1,215 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"sync"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+)
+
+// BlockSize is the unit of verification: ReadAt checks every block that it touches, so reads that start and end at its
+// multiples are cheapest. It is written into every sidecar.
+const BlockSize = 64 << 10
+
+// Kafka's defaults.
+const (
+	DefaultIndexInterval = 4096     // index.interval.bytes
+	DefaultIndexBytes    = 10 << 20 // segment.index.bytes
+)
+
+// maxSize is the largest position that an index entry can hold.
+const maxSize = math.MaxInt32
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Errors of this package; damage is a *DamageError.
+var (
+	// ErrSealed refuses writes to a sealed segment.
+	ErrSealed = errors.New("segment is sealed")
+	// ErrTooLarge refuses a write that positions or relative offsets could not express: see Segment.Fits.
+	ErrTooLarge = errors.New("segment would grow past what its indexes can express")
+	// ErrRemoved is returned for a segment whose files were removed.
+	ErrRemoved = errors.New("segment was removed")
+	// ErrBadBatches refuses batches that do not follow what is there or do not add up to the bytes.
+	ErrBadBatches = errors.New("batches do not fit the segment")
+)
+
+// Options says where a segment lives. FS, Dir, Base and Files are required.
+type Options struct {
+	FS            disk.FS
+	Dir           string // must exist before the first Write
+	Base          base.Offset
+	IndexInterval int // index.interval.bytes; 0 is DefaultIndexInterval
+	IndexBytes    int // segment.index.bytes; 0 is DefaultIndexBytes
+	Files         *FileCache
+	// Report is told of damage that did no harm because it could be healed: an index built anew from the log, say. It may be
+	// nil, is called without locks held, and must not block.
+	Report func(*DamageError)
+}
+
+// BatchMeta is what a segment must know of each batch it is given.
+type BatchMeta struct {
+	FirstOffset, LastOffset base.Offset
+	Size                    int32       // bytes, header included
+	MaxTimestamp            int64       // milliseconds
+	OffsetOfMax             base.Offset // of the record with MaxTimestamp, as far as the caller knows it
+}
+
+// Source is where WriteFrom takes bytes from. ReadAt fills p or fails.
+type Source interface {
+	ReadAt(p []byte, off int64) (int, error)
+}
+
+// Segment is one segment of a partition, active or sealed.
+//
+// Write, WriteFrom, Sync, Seal, RestoreRagged and Shrink are called by one goroutine at a time; everything else is safe at any
+// time, beside them too.
+type Segment struct {
+	o        Options
+	side     *ledger // block CRCs
+	index    *ledger
+	time     *ledger
+	writing  writing
+	mu       sync.RWMutex // guards the fields below
+	current  State        // what was written
+	synced   State        // what the last Sync covered
+	ragged   []byte       // bytes from the last aligned position to current.Size; never changed in place
+	inMemory bool         // ragged is loaded (or empty because Size is aligned)
+	err      error        // the first failed write or sync: the files' state is unknown since
+	removed  bool
+}
+
+// Create returns an empty active segment. Nothing is on disk before the first Write.
+func Create(o Options) *Segment {
+	s := newSegment(o, emptyState(o.Base))
+	s.inMemory = true
+	return s
+}
+
+// OpenActive returns the active segment that a checkpoint describes. It reads nothing: what follows in the files is written
+// again by replay, and damage shows when bytes are used.
+func OpenActive(o Options, st State) (*Segment, error) { return open(o, st, false) }
+
+// OpenSealed returns the sealed segment that a checkpoint describes. It reads nothing.
+func OpenSealed(o Options, st State) (*Segment, error) { return open(o, st, true) }
+
+func open(o Options, st State, sealed bool) (*Segment, error) {
+	if err := st.validate(); err != nil {
+		return nil, err
+	}
+	if st.Base != o.Base || st.Sealed != sealed {
+		return nil, fmt.Errorf("segment %d: state is of segment %d (sealed: %t)", o.Base, st.Base, st.Sealed)
+	}
+	s := newSegment(o, st)
+	s.inMemory = st.Size%minAlignment == 0
+	return s, nil
+}
+
+func newSegment(o Options, st State) *Segment {
+	if o.IndexInterval <= 0 {
+		o.IndexInterval = DefaultIndexInterval
+	}
+	if o.IndexBytes <= 0 {
+		o.IndexBytes = DefaultIndexBytes
+	}
+	s := &Segment{o: o, current: st, synced: st}
+	s.side = newLedger(s, sidecarSuffix, sidecarEntrySize, 1024, sidecarHeaderSize, st.Sidecar)
+	s.index = newLedger(s, indexSuffix, indexEntrySize, 512, 0, st.Index)
+	s.time = newLedger(s, timeIndexSuffix, timeEntrySize, 512, 0, st.TimeIndex)
+	return s
+}
+
+// Base returns the offset that names the segment: no record in it has a smaller one.
+func (s *Segment) Base() base.Offset { return s.o.Base }
+
+// State returns what a checkpoint stores. It covers what the last Sync covered and no later write.
+func (s *Segment) State() State {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.synced
+}
+
+// Current returns the same of everything written, synced or not.
+func (s *Segment) Current() State {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.current
+}
+
+// NextOffset returns the offset after the last batch written, Base when there is none.
+func (s *Segment) NextOffset() base.Offset { return s.Current().NextOffset }
+
+// Size returns the bytes of records written so far, synced or not.
+func (s *Segment) Size() int64 { return s.Current().Size }
+
+// Sealed reports whether Seal was called.
+func (s *Segment) Sealed() bool { return s.Current().Sealed }
+
+// Full reports whether an index has reached segment.index.bytes, so that the engine should roll before the next Write.
+func (s *Segment) Full() bool {
+	st := s.Current()
+	// As in Kafka, the last place in the time index is kept for the entry that Seal adds.
+	return int(st.Index.Entries) >= s.o.IndexBytes/indexEntrySize || int(st.TimeIndex.Entries) >= s.o.IndexBytes/timeEntrySize-1
+}
+
+// Fits reports whether n more bytes up to offset last can be expressed by 32-bit positions and relative offsets. A batch that
+// does not fit needs a new segment, whatever segment.bytes says.
+func (s *Segment) Fits(last base.Offset, n int64) bool {
+	st := s.Current()
+	return st.Size+n <= maxSize && int64(last-st.Base) <= math.MaxInt32
+}
+
+// Close lets go of descriptors and memory. It does not sync.
+func (s *Segment) Close() error {
+	s.o.Files.forget(s)
+	return nil
+}
+
+// Remove deletes the segment's files and syncs nothing: after a crash files of a segment that no checkpoint lists may be
+// there again. Reads fail with ErrRemoved from now on; those under way may still succeed.
+func (s *Segment) Remove() error {
+	s.mu.Lock()
+	s.removed = true
+	s.mu.Unlock()
+	s.o.Files.forget(s)
+	var first error
+	// The log goes last: as long as it is there, the others can be told to belong to it.
+	for _, suffix := range []string{txnIndexSuffix, timeIndexSuffix, indexSuffix, sidecarSuffix, logSuffix} {
+		err := s.o.FS.Remove(s.path(suffix))
+		if err != nil && !isNotExist(err) && first == nil {
+			first = fmt.Errorf("remove segment %d: %w", s.o.Base, err)
+		}
+	}
+	return first
+}
+
+// path returns the name of one of the segment's files.
+func (s *Segment) path(suffix string) string {
+	return s.o.FS.PathJoin(s.o.Dir, FileName(s.o.Base, suffix))
+}
+
+// fail records the first error of a write or sync, after which the files' state is unknown, and returns what to answer.
+func (s *Segment) fail(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	return err
+}
+
+func (s *Segment) failed() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.err != nil {
+		return fmt.Errorf("segment failed before: %w", s.err)
+	}
+	if s.removed {
+		return ErrRemoved
+	}
+	return nil
+}

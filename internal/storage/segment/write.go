@@ -1,0 +1,406 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
+)
+
+const (
+	// minAlignment bounds the ragged end before a file has been opened and says what it really needs.
+	minAlignment = disk.MinAlignment
+	// writeBytes is how much one direct write carries.
+	writeBytes = 1 << 20
+)
+
+// writing belongs to the one goroutine that writes.
+type writing struct {
+	align   int  // of the log's direct writes, 0 before the first
+	trimmed bool // what an earlier life may have left behind the files' ends is gone
+	listed  bool // the files are in the folder, durably
+	dirty   bool // something was written since the last Sync
+}
+
+// Write extends the segment at Size() by data, which is exactly batches in order. Only batches that can never be taken back may be
+// written: the bytes of the files are a function of the batches alone, and nothing is ever cut off.
+//
+// Whole aligned blocks go to the disk at once, past the page cache; the rest, and the indexes, follow at Sync. Write keeps no
+// reference to data.
+//
+// Errors: ErrSealed, ErrTooLarge, ErrBadBatches, after which the segment is as it was; those of the file system, after which
+// the segment refuses further writes.
+func (s *Segment) Write(data []byte, batches []BatchMeta) error {
+	return s.WriteFrom(bytes.NewReader(data), int64(len(data)), batches)
+}
+
+// WriteFrom is Write with the n bytes of src from 0 on, which are read straight into the aligned buffers that are written: one copy
+// less. An error of src is returned as it is and leaves the segment failed, as that of a write does.
+func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	x, err := s.plan(n, batches)
+	if err != nil || n == 0 {
+		return err
+	}
+	ragged, err := s.loadRagged()
+	if err != nil {
+		return s.fail(err)
+	}
+	f, err := s.o.Files.acquire(s, logSuffix, true, s.Size() == 0)
+	if err != nil {
+		return s.fail(err)
+	}
+	defer s.o.Files.release(f)
+	s.writing.align = f.direct.Alignment()
+	s.writing.dirty = true
+
+	blocks := blockSummer{crc: x.st.BlockCRC, size: s.Size()}
+	ragged, err = s.writeAligned(f.direct, src, n, ragged, &blocks)
+	if err != nil {
+		return s.fail(fmt.Errorf("write segment %d: %w", s.o.Base, err))
+	}
+	s.side.append(blocks.whole)
+	s.index.append(x.index)
+	s.time.append(x.time)
+	x.st.BlockCRC = blocks.crc
+	x.st.Sidecar, x.st.Index, x.st.TimeIndex = s.side.state(), s.index.state(), s.time.state()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current, s.ragged, s.inMemory = x.st, ragged, true
+	return nil
+}
+
+// plan checks batches and computes the state and the index entries that they lead to.
+func (s *Segment) plan(n int64, batches []BatchMeta) (*indexer, error) {
+	x := &indexer{st: s.Current(), interval: s.o.IndexInterval}
+	if x.st.Sealed {
+		return nil, ErrSealed
+	}
+	end := x.st.Size + n
+	if len(batches) > 0 && !s.Fits(batches[len(batches)-1].LastOffset, n) {
+		return nil, fmt.Errorf("%w: %d bytes at %d", ErrTooLarge, n, x.st.Size)
+	}
+	for _, b := range batches {
+		if b.FirstOffset < x.st.NextOffset || b.LastOffset < b.FirstOffset || b.Size <= 0 || int64(b.LastOffset-x.st.Base) > math.MaxInt32 {
+			return nil, fmt.Errorf("%w: %+v after offset %d", ErrBadBatches, b, x.st.NextOffset)
+		}
+		x.add(b)
+	}
+	if x.st.Size != end {
+		return nil, fmt.Errorf("%w: %d batches end at %d, the bytes at %d", ErrBadBatches, len(batches), x.st.Size, end)
+	}
+	return x, nil
+}
+
+// writeAligned writes ragged and n bytes of src from the last aligned position on, as far as they fill aligned blocks, and returns
+// what is left.
+func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []byte, blocks *blockSummer) ([]byte, error) {
+	align := f.Alignment()
+	buf := s.o.Files.writeBuffer(align)
+	defer s.o.Files.recycleWrite(buf)
+	have := copy(buf, ragged)
+	at := s.Size() - int64(have)
+	for read := int64(0); read < n; {
+		fresh := buf[have:min(int64(len(buf)), int64(have)+n-read)]
+		if err := readFull(src, fresh, read); err != nil {
+			return nil, err
+		}
+		blocks.add(fresh)
+		read += int64(len(fresh))
+		have += len(fresh)
+		whole := have &^ (align - 1)
+		if whole == 0 {
+			continue
+		}
+		if _, err := f.WriteAt(buf[:whole], at); err != nil {
+			return nil, err
+		}
+		at += int64(whole)
+		have = copy(buf, buf[whole:have])
+	}
+	return bytes.Clone(buf[:have]), nil
+}
+
+// blockSummer computes block CRCs of bytes as they are appended.
+type blockSummer struct {
+	size  int64
+	crc   uint32
+	whole []byte // sidecar entries of the blocks that were filled
+}
+
+func (b *blockSummer) add(p []byte) {
+	for len(p) > 0 {
+		n := int(min(int64(len(p)), BlockSize-b.size%BlockSize))
+		b.crc = crc32.Update(b.crc, castagnoli, p[:n])
+		b.size += int64(n)
+		p = p[n:]
+		if b.size%BlockSize == 0 {
+			b.whole = binary.BigEndian.AppendUint32(b.whole, b.crc)
+			b.crc = 0
+		}
+	}
+}
+
+// loadRagged returns the bytes after the last aligned position, from the file if they are not in memory. They are not checked: the
+// block CRC in the state goes on counting from what they should be, so that damage in them shows when the block is read.
+func (s *Segment) loadRagged() ([]byte, error) {
+	s.mu.RLock()
+	ragged, ok, size := s.ragged, s.inMemory, s.current.Size
+	s.mu.RUnlock()
+	align, err := s.alignment()
+	if err != nil {
+		return nil, err
+	}
+	n := int(size % int64(align))
+	if ok && len(ragged) == n {
+		return ragged, nil
+	}
+	f, err := s.o.Files.acquire(s, logSuffix, false, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.o.Files.release(f)
+	// What is in memory is newer than the file; what comes before it, if the alignment grew, is in the file.
+	loaded := make([]byte, n)
+	if err := readFull(f, loaded[:n-len(ragged)], size-int64(n)); err != nil {
+		return nil, s.readDamage(logSuffix, size-int64(n), int64(n), err)
+	}
+	copy(loaded[n-len(ragged):], ragged)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ragged, s.inMemory = loaded, true
+	return loaded, nil
+}
+
+// alignment returns what the log's direct writes are aligned to.
+func (s *Segment) alignment() (int, error) {
+	if s.writing.align != 0 {
+		return s.writing.align, nil
+	}
+	if s.Size() == 0 {
+		return minAlignment, nil
+	}
+	f, err := s.o.Files.acquire(s, logSuffix, true, false)
+	if err != nil {
+		return 0, err
+	}
+	defer s.o.Files.release(f)
+	s.writing.align = f.direct.Alignment()
+	return s.writing.align, nil
+}
+
+// RaggedBytes returns the last aligned position and a copy of the bytes from there to Size(). The next Write rewrites their block in
+// place, so if a checkpoint counts on them they have to be in the live wal first. For the goroutine that writes.
+//
+// Errors: those of reading the file, when they are not in memory.
+func (s *Segment) RaggedBytes() (pos int64, data []byte, err error) {
+	ragged, err := s.loadRagged()
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.Size() - int64(len(ragged)), bytes.Clone(ragged), nil
+}
+
+// RestoreRagged gives back what RaggedBytes returned, after a crash that may have torn the block: the next Write and reads use it
+// instead of what is in the file. Bytes that end before Size() are of an earlier state, from before the checkpoint, and of no more
+// use; they are ignored. For the goroutine that writes.
+func (s *Segment) RestoreRagged(pos int64, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current.Sealed || pos+int64(len(data)) < s.current.Size {
+		return nil
+	}
+	if pos+int64(len(data)) > s.current.Size || pos < 0 || pos%minAlignment != 0 {
+		return fmt.Errorf("%w: ragged bytes %d to %d of %d", ErrBadBatches, pos, pos+int64(len(data)), s.current.Size)
+	}
+	s.ragged, s.inMemory = bytes.Clone(data), true
+	s.writing.dirty = true // so that the file gets them
+	return nil
+}
+
+// Shrink drops what can be read again, for a segment that has gone idle. It does nothing while something is not synced. For the
+// goroutine that writes.
+func (s *Segment) Shrink() {
+	if s.writing.dirty {
+		return
+	}
+	s.mu.Lock()
+	if len(s.ragged) > 0 {
+		s.ragged, s.inMemory = nil, false
+	}
+	s.mu.Unlock()
+	s.o.Files.forget(s)
+}
+
+// Sync makes everything written so far durable: records, indexes, sidecar and the files' names. Afterwards every file is exactly as
+// long as Kafka expects it, and State covers all of it.
+//
+// After an error the files' state is unknown and the segment refuses further writes.
+func (s *Segment) Sync() error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	if !s.writing.dirty {
+		return nil
+	}
+	if err := s.sync(); err != nil {
+		return s.fail(fmt.Errorf("sync segment %d: %w", s.o.Base, err))
+	}
+	s.writing.dirty = false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.synced = s.current
+	return nil
+}
+
+func (s *Segment) sync() error {
+	if err := s.trim(); err != nil {
+		return err
+	}
+	if err := s.syncLog(); err != nil {
+		return err
+	}
+	for _, l := range []*ledger{s.index, s.time, s.side} {
+		if err := s.syncLedger(l); err != nil {
+			return err
+		}
+	}
+	if s.writing.listed {
+		return nil
+	}
+	if err := disk.SyncDir(s.o.FS, s.o.Dir); err != nil {
+		return err
+	}
+	s.writing.listed = true
+	return nil
+}
+
+// syncLog writes the ragged end through the page cache, exactly as long as it is, and syncs the log. Direct writes of its block
+// never meet a dirty page, because nothing but this writes one.
+func (s *Segment) syncLog() error {
+	s.mu.RLock()
+	ragged, size := s.ragged, s.current.Size
+	s.mu.RUnlock()
+	if len(ragged) == 0 {
+		f, err := s.o.Files.acquire(s, logSuffix, true, false)
+		if err != nil {
+			return err
+		}
+		defer s.o.Files.release(f)
+		return f.direct.SyncData()
+	}
+	return s.writeSynced(logSuffix, ragged, size-int64(len(ragged)))
+}
+
+// syncLedger appends a ledger's new entries. The file is made even when there are none, as Kafka expects all of them.
+func (s *Segment) syncLedger(l *ledger) error {
+	entries, at := l.pending()
+	data, pos := entries, at
+	if l == s.side && at == sidecarHeaderSize {
+		data, pos = append(sidecarHeader(s.o.Base), entries...), 0
+	}
+	if len(entries) == 0 && s.writing.listed {
+		return nil
+	}
+	if err := s.writeSynced(l.suffix, data, pos); err != nil {
+		return err
+	}
+	l.flushed(entries)
+	return nil
+}
+
+// writeSynced writes through the page cache and syncs the file.
+func (s *Segment) writeSynced(suffix string, data []byte, pos int64) error {
+	f, err := s.o.FS.OpenReadWrite(s.path(suffix), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if len(data) > 0 {
+		// vfs allows a write to change what it is given: never hand it bytes that readers use.
+		_, err = f.WriteAt(bytes.Clone(data), pos)
+	}
+	if err == nil {
+		err = f.SyncData()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// trim cuts off, once after opening, what an earlier life wrote past the ends that the state knows. Replay would write the same bytes
+// again, except where index.interval.bytes has changed since or a footer was written.
+func (s *Segment) trim() error {
+	if s.writing.trimmed {
+		return nil
+	}
+	logEnd := s.Size()
+	ends := map[string]int64{logSuffix: logEnd}
+	for _, l := range []*ledger{s.index, s.time, s.side} {
+		_, at := l.pending()
+		ends[l.suffix] = at
+	}
+	for suffix, end := range ends {
+		info, err := s.o.FS.Stat(s.path(suffix))
+		switch {
+		case isNotExist(err):
+			continue
+		case err != nil:
+			return err
+		case info.Size() <= end:
+			continue
+		}
+		s.o.Files.forget(s) // a file to be cut must not be open
+		if err := s.o.FS.Truncate(s.path(suffix), end); err != nil {
+			return err
+		}
+		s.writing.listed = false
+	}
+	s.writing.trimmed = true
+	return nil
+}
+
+// Seal ends the segment: it adds the last time index entry and the sidecar's footer, and syncs everything. No Write may follow. The
+// decision to seal must be durable before it is carried out, as the batches are: replay repeats it.
+func (s *Segment) Seal() error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	x := &indexer{st: s.Current()}
+	if x.st.Sealed {
+		return nil
+	}
+	if x.st.Size > 0 {
+		x.addTime()
+		s.time.append(x.time)
+		x.st.TimeIndex = s.time.state()
+	}
+	x.st.Sealed = true
+	if x.st.Size > 0 {
+		if err := s.finish(x.st); err != nil {
+			return s.fail(fmt.Errorf("seal segment %d: %w", s.o.Base, err))
+		}
+	}
+	s.writing.dirty = false
+	s.mu.Lock()
+	s.current, s.synced = x.st, x.st
+	s.mu.Unlock()
+	s.Shrink()
+	return nil
+}
+
+// finish syncs everything and adds the footer.
+func (s *Segment) finish(st State) error {
+	if err := s.sync(); err != nil {
+		return err
+	}
+	_, end := s.side.pending()
+	return s.writeSynced(sidecarSuffix, sidecarFooter(st), end)
+}
