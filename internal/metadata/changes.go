@@ -79,7 +79,7 @@ func (m *Metadata) RegisterBroker(ctx context.Context, b Broker) error {
 			return Txn{}, nil
 		}
 		key, value := encodeBroker(b)
-		return Txn{Ops: []Op{{Key: key, Value: value}}}, nil
+		return Txn{Ops: []Op{{Key: key, Value: value}}, Essential: true}, nil
 	})
 }
 
@@ -118,7 +118,9 @@ func (m *Metadata) BeginEpoch(ctx context.Context) (base.LeaderEpoch, error) {
 	var epoch int64
 	err := m.update(ctx, func(img *Image) (Txn, error) {
 		epoch = img.leaderEpochs.next
-		return count(keyLeaderEpochs, img.leaderEpochs, epoch+1, math.MaxInt32)
+		txn, err := count(keyLeaderEpochs, img.leaderEpochs, epoch+1, math.MaxInt32)
+		txn.Essential = true
+		return txn, err
 	})
 	if err != nil {
 		return base.NoLeaderEpoch, err

@@ -29,7 +29,7 @@ const (
 	etcdSegmentBytes = 16 << 20
 	etcdKeepRevs     = "2000"
 	// etcdStopTime bounds the closing of a member that failed: its goroutines may wait for each other then.
-	etcdStopTime = 5 * time.Second
+	etcdStopTime = 2 * time.Second
 )
 
 func init() { wal.SegmentSizeBytes = etcdSegmentBytes } // 64 MB otherwise, and two of them
@@ -269,7 +269,7 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (TxnResult, error) {
 	if err := context.Cause(ctx); err != nil {
 		return TxnResult{}, err
 	}
-	if err := e.space.admit(txn.Frees); err != nil {
+	if err := e.space.admit(txn.Essential); err != nil {
 		return TxnResult{}, err
 	}
 	compares := make([]clientv3.Cmp, 0, len(txn.Compares))

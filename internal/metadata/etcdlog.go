@@ -47,7 +47,9 @@ const maxLogText = 200
 var usual = []string{
 	"Running http and grpc server on single port",
 	"simple token is not cryptographically signed",
-	"Failed to detect schema version",  // of a new member, which writes it a moment later
+	"Failed to detect schema version", // of a new member, which writes it a moment later
+	"Failed to detect storage schema version",
+	"cannot campaign at term",          // it can at the next
 	"failed to update storage version", // the same
 	"failed to apply request",          // Commit returns why
 }

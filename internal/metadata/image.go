@@ -29,7 +29,8 @@ type imageState struct {
 
 	leaderEpochs counter
 	producerIDs  counter
-	namesMod     int64 // revision of keyTopicNames
+	guard        topicGuard // as stored
+	sum          topicSum   // of the topics that are here
 
 	topics     shardMap[string, *Topic]
 	ids        shardMap[base.TopicID, *Topic]

@@ -93,10 +93,8 @@ func (e *imageEdit) put(kv KV) {
 		err = putCounter(kv, &e.s.leaderEpochs)
 	case key == keyProducerIDs:
 		err = putCounter(kv, &e.s.producerIDs)
-	case key == keyTopicNames:
-		if err = decodeValue(key, kv.Value, &guardValue{}); err == nil {
-			e.s.namesMod = kv.ModRevision
-		}
+	case key == keyTopicGuard:
+		e.s.guard, err = decodeGuard(kv)
 	default:
 		e.unknown = append(e.unknown, key)
 	}
@@ -124,7 +122,9 @@ func (e *imageEdit) putTopic(kv KV) error {
 	if old, ok := e.topics.get(name); ok {
 		e.s.partitions -= len(old.Partitions)
 		e.ids.delete(old.ID)
+		e.s.sum = e.s.sum.without(old.ID)
 	}
+	e.s.sum = e.s.sum.with(t.ID)
 	e.s.partitions += int(partitions)
 	e.topics.set(name, t)
 	e.ids.set(t.ID, t)
@@ -198,6 +198,7 @@ func (e *imageEdit) remove(key string) {
 		e.s.partitions -= len(t.Partitions)
 		e.topics.delete(name)
 		e.ids.delete(t.ID)
+		e.s.sum = e.s.sum.without(t.ID)
 		if key, ok := collisionKey(name); ok {
 			if owner, _ := e.collisions.get(key); owner == name {
 				e.collisions.delete(key)
@@ -224,7 +225,7 @@ func (e *imageEdit) remove(key string) {
 				return
 			}
 		}
-	case key == keyCluster, key == keyLeaderEpochs, key == keyProducerIDs, key == keyTopicNames, key == keyFeatures:
+	case key == keyCluster, key == keyLeaderEpochs, key == keyProducerIDs, key == keyTopicGuard, key == keyFeatures:
 		bad("deleted, though it must never be")
 	}
 }
@@ -252,6 +253,11 @@ func (e *imageEdit) epoch() base.LeaderEpoch { return base.LeaderEpoch(e.s.leade
 func (e *imageEdit) finish(revision int64) (*Image, error) {
 	if len(e.errs) > 0 {
 		return nil, errors.Join(e.errs...)
+	}
+	if e.s.sum != e.s.guard.topicSum {
+		return nil, &DamageError{Key: keyTopicGuard, Reason: fmt.Sprintf(
+			"there should be %d topics, their ids making %s, but there are %d, making %s: a topic's key was lost or came back",
+			e.s.guard.topics, e.s.guard.ids, e.s.sum.topics, e.s.sum.ids)}
 	}
 	if e.epoch() != e.began {
 		e.relink()

@@ -14,9 +14,9 @@ const (
 	keyFeatures     = "features"
 	keyLeaderEpochs = "counters/leader-epochs"
 	keyProducerIDs  = "counters/producer-ids"
-	// keyTopicNames is written by every transaction that creates topics, so that two of them never miss each other's names:
-	// a.b and a_b are different keys, yet must not both exist.
-	keyTopicNames = "guards/topic-names"
+	// keyTopicGuard is compared and written by every transaction that creates or deletes topics. So no two of them miss each
+	// other's names (a.b and a_b are different keys, yet must not both exist), and a topic whose key was lost is missed.
+	keyTopicGuard = "guards/topics"
 
 	prefixTopics  = "topics/"
 	prefixDeleted = "deleted/"

@@ -131,6 +131,8 @@ func (m *Metadata) found(ctx context.Context) (*Image, error) {
 	_, err := m.store.Commit(ctx, Txn{
 		Compares: []Compare{{Key: keyCluster}},
 		Ops:      []Op{{Key: keyCluster, Value: encodeValue(keyCluster, clusterValue{ID: id})}},
+
+		Essential: true,
 	})
 	if err != nil {
 		return nil, err

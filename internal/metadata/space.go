@@ -28,7 +28,7 @@ const (
 
 // spaceGuard keeps etcd from meeting a full disk, which it would not survive. It has three marks:
 //
-//	floor      below it only transactions that free space are let through
+//	floor      below it only essential transactions are let through
 //	floor/4    below it the ballast file is removed
 //	floor/16   below it nothing is let through, and etcd is not started
 //
@@ -81,12 +81,12 @@ func (g *spaceGuard) makeRoom() error {
 }
 
 // admit says whether a transaction may be written now.
-func (g *spaceGuard) admit(frees bool) error {
+func (g *spaceGuard) admit(essential bool) error {
 	free, err := g.look()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	case free >= g.floor, frees && free >= g.floor/16:
+	case free >= g.floor, essential && free >= g.floor/16:
 		return nil
 	}
 	return fmt.Errorf("%w: %d bytes are free in %s, the floor is %d", ErrNoSpace, free, g.dir, g.floor)
@@ -108,7 +108,7 @@ func (g *spaceGuard) look() (int64, error) {
 	switch short := free < g.floor; {
 	case short && !g.short:
 		g.short = true
-		g.log.Warn("disk space is short: metadata takes only deletions until there is more", "free_bytes", free, "floor_bytes", g.floor, "dir", g.dir)
+		g.log.Warn("disk space is short: metadata takes little more than deletions", "free_bytes", free, "floor_bytes", g.floor, "dir", g.dir)
 	case !short && g.short:
 		g.short = false
 		g.log.Info("disk space suffices again: metadata takes all writes", "free_bytes", free, "dir", g.dir)

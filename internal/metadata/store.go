@@ -82,9 +82,9 @@ type Op struct {
 type Txn struct {
 	Compares []Compare
 	Ops      []Op
-	// Frees marks a transaction that leads to disk space being freed (deleting a topic): it is let through where others get
-	// ErrNoSpace already.
-	Frees bool
+	// Essential marks a transaction that frees space, or without which a broker cannot start: it is let through where others
+	// get ErrNoSpace already.
+	Essential bool
 }
 
 // TxnResult is the outcome of a transaction.

@@ -118,7 +118,8 @@ func (m *Metadata) requestedPartitions(topics []NewTopic) (total int64) {
 // planCreation judges topics from first on and puts those that can be created into a transaction, until that is full. It fills
 // in their results and returns the index of the first topic that it did not come to.
 func (m *Metadata) planCreation(img *Image, topics []NewTopic, results []CreateResult, first int) (Txn, int) {
-	txn := Txn{Compares: []Compare{{Key: keyTopicNames, ModRevision: img.namesMod}}}
+	var txn Txn
+	sum := img.sum
 	names := newNames{img: img, names: map[string]struct{}{}, collisions: map[string]string{}}
 	now := time.Now()
 	size, end := 0, first
@@ -134,6 +135,7 @@ func (m *Metadata) planCreation(img *Image, topics []NewTopic, results []CreateR
 			continue
 		}
 		names.add(t.Name)
+		sum = sum.with(t.ID)
 		results[end] = CreateResult{Topic: t}
 		txn.Ops = append(txn.Ops, Op{Key: key, Value: value})
 		size += len(key) + len(value)
@@ -141,7 +143,7 @@ func (m *Metadata) planCreation(img *Image, topics []NewTopic, results []CreateR
 	if len(txn.Ops) == 0 {
 		return Txn{}, end
 	}
-	txn.Ops = append(txn.Ops, Op{Key: keyTopicNames, Value: encodeValue(keyTopicNames, guardValue{})})
+	img.guard.next(&txn, sum)
 	return txn, end
 }
 
@@ -307,7 +309,8 @@ func (m *Metadata) DeleteTopics(ctx context.Context, ids []base.TopicID) []error
 }
 
 func planDeletion(img *Image, ids []base.TopicID, results []error) Txn {
-	txn := Txn{Frees: true}
+	txn := Txn{Essential: true}
+	sum := img.sum
 	now := time.Now()
 	seen := make(map[base.TopicID]struct{}, len(ids))
 	for i, id := range ids {
@@ -318,9 +321,13 @@ func planDeletion(img *Image, ids []base.TopicID, results []error) Txn {
 		}
 		results[i] = nil
 		seen[id] = struct{}{}
+		sum = sum.without(id)
 		key, value := encodeTombstone(Tombstone{ID: id, Name: t.Name, Partitions: int32(len(t.Partitions)), Deleted: now})
 		txn.Compares = append(txn.Compares, Compare{Key: topicKey(t.Name), ModRevision: t.modRevision})
 		txn.Ops = append(txn.Ops, Op{Key: topicKey(t.Name), Delete: true}, Op{Key: key, Value: value})
+	}
+	if len(txn.Ops) > 0 {
+		img.guard.next(&txn, sum)
 	}
 	return txn
 }
@@ -329,7 +336,7 @@ func planDeletion(img *Image, ids []base.TopicID, results []error) Txn {
 func (m *Metadata) ForgetTombstones(ctx context.Context, ids []base.TopicID) error {
 	for some := range slices.Chunk(ids, topicsPerTxn) {
 		err := m.update(ctx, func(img *Image) (Txn, error) {
-			txn := Txn{Frees: true}
+			txn := Txn{Essential: true}
 			seen := make(map[base.TopicID]struct{}, len(some))
 			for _, id := range some {
 				_, known := img.tombstones.get(id)

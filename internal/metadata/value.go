@@ -60,7 +60,10 @@ type (
 	counterValue struct {
 		Next int64 `json:"next"`
 	}
-	guardValue struct{}
+	guardValue struct {
+		Topics int64  `json:"topics"`
+		IDs    string `json:"ids"` // all topic ids, XORed
+	}
 )
 
 func valueCRC(key, version string, payload []byte) uint32 {

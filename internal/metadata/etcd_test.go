@@ -1,0 +1,181 @@
+package metadata
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestEtcdKeepsEverythingOverRestarts(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for start := range 3 {
+		began := time.Now()
+		s := openEtcd(t, EtcdConfig{Dir: dir})
+		ready := time.Since(began)
+		var got []string
+		for _, kv := range mustGet(t, s, "", 0).KVs {
+			got = append(got, kv.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("start %d: holds %v, want %v", start, got, want)
+		}
+		key := fmt.Sprint("k", start)
+		mustCommit(t, s, put(key, "v"))
+		want = append(want, key)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("start %d was ready after %s and closed after %s", start, ready, time.Since(began)-ready)
+	}
+}
+
+// TestEtcdIsQuietWhenAllIsWell reads what an operator would.
+func TestEtcdIsQuietWhenAllIsWell(t *testing.T) {
+	var out bytes.Buffer
+	dir := t.TempDir()
+	for range 2 {
+		s, err := OpenEtcd(t.Context(), EtcdConfig{Dir: dir, BallastBytes: -1, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := openOn(t, s)
+		mustCreate(t, m, fmt.Sprint("topic-", m.Image().Revision()))
+		if err := errors.Join(m.Close(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.Len() > 0 {
+		t.Errorf("said:\n%s", out.String())
+	}
+}
+
+// A crash is a copy of the folder as it is while the member runs: every file is as the system has it, none was closed.
+func TestEtcdKeepsWhatItAcknowledgedOverACrash(t *testing.T) {
+	dir := t.TempDir()
+	s := openEtcd(t, EtcdConfig{Dir: filepath.Join(dir, "0")})
+	for start := range 4 {
+		for i := range 20 {
+			mustCommit(t, s, put(fmt.Sprintf("k/%d/%02d", start, i), "v"))
+		}
+		crashed := filepath.Join(dir, fmt.Sprint(start+1))
+		if err := os.CopyFS(crashed, os.DirFS(filepath.Join(dir, fmt.Sprint(start)))); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		s = openEtcd(t, EtcdConfig{Dir: crashed})
+		if got := len(mustGet(t, s, "k/", 0).KVs); got != 20*(start+1) {
+			t.Fatalf("after crash %d: %d keys", start, got)
+		}
+	}
+}
+
+// TestEtcdDamageIsAnErrorNotTheEndOfTheProcess flips bits in every file of a stopped member.
+func TestEtcdDamageIsAnErrorNotTheEndOfTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	sound := filepath.Join(dir, "sound")
+	s := openEtcd(t, EtcdConfig{Dir: sound})
+	for i := range 50 {
+		mustCommit(t, s, put(fmt.Sprint("k", i), strings.Repeat("v", 500)))
+	}
+	s.Close()
+	flips := 0
+	err := filepath.WalkDir(filepath.Join(sound, "member", "wal"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".wal") {
+			return err
+		}
+		for _, at := range []int{9, 2000, 20_000} {
+			flips++
+			bad := filepath.Join(dir, fmt.Sprint("bad", flips))
+			if err := os.CopyFS(bad, os.DirFS(sound)); err != nil {
+				return err
+			}
+			name := filepath.Join(bad, strings.TrimPrefix(path, sound))
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			b[at] ^= 0x10
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				return err
+			}
+			s, err := OpenEtcd(t.Context(), EtcdConfig{Dir: bad, BallastBytes: -1})
+			if err == nil {
+				t.Errorf("a flipped bit at %d of %s went unnoticed: %d keys", at, e.Name(), len(mustGet(t, s, "", 0).KVs))
+				s.Close()
+				continue
+			}
+			t.Logf("bit at %d: %v", at, err)
+		}
+		return nil
+	})
+	if err != nil || flips == 0 {
+		t.Errorf("%d flips, %v", flips, err)
+	}
+}
+
+// TestEtcdFatalBecomesAnError has a child process whose files may not grow: etcd cannot write its wal then.
+func TestEtcdFatalBecomesAnError(t *testing.T) {
+	if dir := os.Getenv("OTTLA_TEST_ETCD_FATAL"); dir != "" {
+		etcdFatalChild(t, dir)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestEtcdFatalBecomesAnError$", "-test.v")
+	cmd.Env = append(os.Environ(), "OTTLA_TEST_ETCD_FATAL="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("orderly")) {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func etcdFatalChild(t *testing.T, dir string) {
+	signal.Ignore(syscall.SIGXFSZ)
+	s := openEtcd(t, EtcdConfig{Dir: dir})
+	m, err := Open(t.Context(), Options{Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, m, "a")
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	unlimited := limit
+	limit.Cur = 4096
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		err := m.CreateTopics(t.Context(), []NewTopic{named(fmt.Sprint("t", i))}, false)[0].Err
+		if err != nil {
+			break
+		}
+		if i > 1000 {
+			t.Fatal("etcd writes on")
+		}
+	}
+	<-s.Failed()
+	<-m.Failed()
+	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &unlimited) // for the test's own output
+	if !errors.Is(s.Err(), ErrFailed) || !errors.Is(m.Err(), ErrFailed) {
+		t.Errorf("store: %v, metadata: %v", s.Err(), m.Err())
+	}
+	if _, err := s.Get(t.Context(), "", 0); !errors.Is(err, ErrFailed) {
+		t.Errorf("get after the failure: %v", err)
+	}
+	began := time.Now()
+	closeErr := errors.Join(m.Close(), s.Close())
+	fmt.Println("orderly:", s.Err(), "closed after", time.Since(began), closeErr)
+	os.Exit(0) // what a failed member leaves behind is not this test's concern
+}
