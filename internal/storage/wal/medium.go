@@ -1,0 +1,177 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
+)
+
+// medium is where a wal's numbered files live: a folder today. Its methods are called one at a time, except that a file is removed by
+// the keeper while others are read or written.
+type medium interface {
+	// list returns the numbers of all files, in order.
+	list() ([]uint64, error)
+	// create makes file number of size zero bytes. File and name are durable when it returns. If stop reports true it gives up.
+	create(number uint64, size int64, stop func() bool) (mediumFile, error)
+	// reuse gives file old a new number. The new name is durable when it returns.
+	reuse(old, number uint64) (mediumFile, error)
+	// open opens a file for recovery.
+	open(number uint64) (mediumFile, error)
+	// remove removes a file; the removal need not be durable.
+	remove(number uint64) error
+	// syncNames makes all names durable.
+	syncNames() error
+	// name is what messages call a file.
+	name(number uint64) string
+}
+
+// mediumFile is one file of a medium.
+type mediumFile interface {
+	io.ReaderAt
+	io.Closer
+	// WriteAt writes whole blocks. Unless the wal is unsafe they are durable when it returns.
+	WriteAt(p []byte, off int64) (int, error)
+	SyncData() error
+	Size() (int64, error)
+	// Alignment is the block size in bytes.
+	Alignment() int
+	Direct() bool
+}
+
+// fillBytes is the size of the writes that fill a new file with zeros.
+const fillBytes = 1 << 20
+
+var errStopped = errors.New("stopped")
+
+// folder is a medium of local files, `%020d.wal`.
+type folder struct {
+	fs     disk.FS
+	dir    string
+	synced bool
+	zeros  []byte // made when first needed
+}
+
+const fileSuffix = ".wal"
+
+func (d *folder) name(number uint64) string {
+	return d.fs.PathJoin(d.dir, fmt.Sprintf("%020d%s", number, fileSuffix))
+}
+
+func (d *folder) list() ([]uint64, error) {
+	names, err := d.fs.List(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list wal folder %s: %w", d.dir, err)
+	}
+	var numbers []uint64
+	for _, name := range names {
+		digits, ok := strings.CutSuffix(name, fileSuffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil || len(digits) != 20 || n == 0 {
+			return nil, fmt.Errorf("wal folder %s: %q is not the name of a wal file", d.dir, name)
+		}
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+func (d *folder) create(number uint64, size int64, stop func() bool) (mediumFile, error) {
+	name := d.name(number)
+	if u, err := d.fs.GetDiskUsage(d.dir); err == nil && u.AvailBytes < uint64(size) {
+		// Trying would take the last room from others for a moment.
+		return nil, fmt.Errorf("make wal file %s of %d bytes, %d are free: %w", name, size, u.AvailBytes, syscall.ENOSPC)
+	}
+	err := d.fill(name, size, stop)
+	if err == nil {
+		err = d.syncNames()
+	}
+	var f disk.DirectFile
+	if err == nil {
+		f, err = d.fs.OpenDirect(name, disk.DirectOptions{Synced: d.synced})
+	}
+	if err != nil {
+		// A half-filled file holds nothing, and the room it takes is what others may lack.
+		return nil, errors.Join(fmt.Errorf("make wal file %s: %w", name, err), d.discard(name))
+	}
+	return f, nil
+}
+
+func (d *folder) discard(name string) error {
+	if _, err := d.fs.Stat(name); err != nil {
+		return nil // it was not made
+	}
+	return d.fs.Remove(name)
+}
+
+func (d *folder) fill(name string, size int64, stop func() bool) (err error) {
+	// Create takes the place of what may stand there, so that nothing of it is ever read again.
+	c, err := d.fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
+	f, err := d.fs.OpenDirect(name, disk.DirectOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if d.zeros == nil {
+		d.zeros = disk.AlignedBuffer(fillBytes, max(maxBlockBytes, f.Alignment()))
+	}
+	for off := int64(0); off < size; {
+		if stop() {
+			return errStopped
+		}
+		n, err := f.WriteAt(d.zeros[:min(fillBytes, size-off)], off)
+		if err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return f.SyncData()
+}
+
+func (d *folder) reuse(old, number uint64) (mediumFile, error) {
+	name := d.name(number)
+	if err := d.fs.Rename(d.name(old), name); err != nil {
+		return nil, fmt.Errorf("reuse wal file %s as %s: %w", d.name(old), name, err)
+	}
+	if err := d.syncNames(); err != nil {
+		return nil, err
+	}
+	return d.open(number)
+}
+
+func (d *folder) open(number uint64) (mediumFile, error) {
+	f, err := d.fs.OpenDirect(d.name(number), disk.DirectOptions{Synced: d.synced})
+	if err != nil {
+		return nil, fmt.Errorf("open wal file %s: %w", d.name(number), err)
+	}
+	return f, nil
+}
+
+func (d *folder) remove(number uint64) error {
+	if err := d.fs.Remove(d.name(number)); err != nil {
+		return fmt.Errorf("remove wal file %s: %w", d.name(number), err)
+	}
+	return nil
+}
+
+func (d *folder) syncNames() error { return disk.SyncDir(d.fs, d.dir) }

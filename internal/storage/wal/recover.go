@@ -1,0 +1,505 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"slices"
+)
+
+// recovery reads what an earlier wal left.
+//
+// The files are chained: the header of each names the file before it, where that one ends and with which group. Only the newest file has
+// an open end. So every group of an older file must be whole, and a group of the newest one must be whole if a later header in that file
+// says that it was durable; anything else is damage. What follows the last such proof is the torn end of what was being written when
+// power was lost, was never acknowledged, and is cut: the file that Open makes says in its header where the wal ended, and what lies
+// behind that place is never read again.
+type recovery struct {
+	cfg    Config
+	medium medium
+	logger *slog.Logger
+	from   Sequence
+	replay func(Sequence, Entry) error
+
+	files []*foundFile // in order of number
+	chain []*foundFile // those that hold groups from `from` on
+
+	last    Sequence // newest group seen, where it is and where it ends
+	inFile  uint64
+	end     int64
+	skipped bool // groups before the next one are missing, so its pointer back proves nothing
+	scratch window
+}
+
+// foundFile is a file of an earlier wal.
+type foundFile struct {
+	number uint64
+	size   int64
+	f      mediumFile
+	state  fileState
+	h      fileHeader
+
+	// What the next file's header says of this one; endKnown is false for the newest file.
+	endKnown bool
+	endSeq   Sequence
+	endPos   int64 // 0 if unknown
+
+	lastSeq Sequence // found by the scan; 0 if there are no groups
+}
+
+type fileState uint8
+
+const (
+	unused  fileState = iota // never put to use under its number
+	used                     // has a header
+	adopted                  // its header is damaged, but its first group says that it was in use
+	foreign                  // not ours, or damaged beyond that: left alone
+)
+
+// firstFiles reads the headers of all files.
+func (r *recovery) openFiles() error {
+	numbers, err := r.medium.list()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		f, err := r.medium.open(n)
+		if err != nil {
+			return err
+		}
+		x := &foundFile{number: n, f: f}
+		r.files = append(r.files, x)
+		if x.size, err = f.Size(); err != nil {
+			return fmt.Errorf("size of %s: %w", r.medium.name(n), err)
+		}
+		if err := r.classify(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recovery) closeFiles() {
+	for _, x := range r.files {
+		x.f.Close()
+	}
+}
+
+// classify finds out whether a file was in use. A file that was prepared and not used has a block of zeros or, if it was used before, a
+// whole header with its former, lower number.
+func (r *recovery) classify(x *foundFile) error {
+	if x.size < minBlockBytes {
+		return nil // its making was cut short; a file that was in use has its full size on the disk, or is named by the next one
+	}
+	block, err := r.read(x, 0, minBlockBytes)
+	if err != nil {
+		return err
+	}
+	h, err := decodeFileHeader(block)
+	switch {
+	case errors.Is(err, errVersion):
+		return fmt.Errorf("%s: %w", r.medium.name(x.number), err)
+	case err == nil && h.number == x.number:
+		x.h, x.state = h, used
+		if x.size < h.size {
+			return r.damage(&CorruptError{
+				File: r.medium.name(x.number), Offset: x.size, Length: h.size - x.size, First: h.first,
+				Reason: fmt.Sprintf("the file has %d bytes and was made with %d", x.size, h.size),
+			})
+		}
+		return nil
+	case err == nil && h.number < x.number, isZeros(block):
+		if adopt, err := r.adopt(x); err != nil || !adopt {
+			return err
+		}
+		return r.damage(&CorruptError{
+			File: r.medium.name(x.number), Length: minBlockBytes, First: x.h.first, Reason: "the header was lost, but groups follow it",
+		})
+	}
+	adopt, err := r.adopt(x)
+	if err != nil {
+		return err
+	}
+	if !adopt {
+		x.state = foreign
+	}
+	return r.damage(&CorruptError{
+		File: r.medium.name(x.number), Length: minBlockBytes, First: x.h.first, Reason: "the header is not one of this file",
+	})
+}
+
+// adopt looks for the first group of a file without a header. It always stands in the second block, where nothing that a client wrote
+// ever begins a block, and names the file's number; older contents of the file have lower ones.
+func (r *recovery) adopt(x *foundFile) (bool, error) {
+	for block := int64(minBlockBytes); block <= maxBlockBytes && block+minBlockBytes <= x.size; block *= 2 {
+		b, err := r.read(x, block, groupHeaderBytes)
+		if err != nil {
+			return false, err
+		}
+		if g, ok := decodeGroupHeader(b); ok && g.number == x.number && g.pos == block {
+			x.state = adopted
+			x.h = fileHeader{block: uint32(block), number: x.number, salt: g.salt, first: g.seq, size: x.size}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// link finds the files that hold groups from `from` on, going back from the newest.
+func (r *recovery) link() error {
+	inUse := slices.DeleteFunc(slices.Clone(r.files), func(x *foundFile) bool { return x.state != used && x.state != adopted })
+	if len(inUse) == 0 {
+		return nil
+	}
+	x := inUse[len(inUse)-1]
+	r.chain = []*foundFile{x}
+	for x.h.first > r.from {
+		prev := r.before(x, inUse)
+		if prev == nil {
+			if x.state == used && x.h.prev == 0 {
+				return nil // nothing was ever before it
+			}
+			if x.state == adopted && len(r.chain) > 0 && x.h.first == 1 {
+				return nil
+			}
+			return r.damage(&CorruptError{
+				File: r.medium.name(max(x.h.prev, 1)), First: r.from, Last: x.h.first - 1,
+				Reason: fmt.Sprintf("the file that holds these groups is missing or has no header, and %s follows it", r.medium.name(x.number)),
+			})
+		}
+		prev.endKnown, prev.endSeq, prev.endPos = true, x.h.first-1, x.h.prevEnd
+		r.chain = slices.Insert(r.chain, 0, prev)
+		x = prev
+	}
+	return nil
+}
+
+// before is the file that holds the group before x's first.
+func (r *recovery) before(x *foundFile, inUse []*foundFile) *foundFile {
+	var prev *foundFile
+	for _, y := range inUse {
+		if y.number < x.number && (x.state == adopted || y.number == x.h.prev) && y.h.first < x.h.first {
+			prev = y
+		}
+	}
+	return prev
+}
+
+// run replays everything. After it, last is the newest group, or the one before the first that Open will write.
+func (r *recovery) run(ctx context.Context) error {
+	if err := r.openFiles(); err != nil {
+		return err
+	}
+	if err := r.link(); err != nil {
+		return err
+	}
+	if len(r.chain) == 0 {
+		if r.from > 0 {
+			r.last = r.from - 1
+		}
+		return nil
+	}
+	first := r.chain[0]
+	r.last, r.inFile, r.end = first.h.first-1, first.h.prev, first.h.prevEnd
+	r.skipped = first.state == adopted
+	for _, x := range r.chain {
+		if x.h.first != r.last+1 {
+			r.skipped = true
+			r.last = x.h.first - 1
+		}
+		if err := r.scan(ctx, x); err != nil {
+			return err
+		}
+	}
+	if r.from > r.last+1 {
+		return fmt.Errorf("%w: group %d of %s, which ends with group %d", ErrBeyond, r.from, r.cfg.Dir, r.last)
+	}
+	return r.syncAgain()
+}
+
+// syncAgain makes durable what was replayed: it may have been read from a cache that an earlier process never saw synced.
+func (r *recovery) syncAgain() error {
+	for _, x := range r.chain {
+		if err := x.f.SyncData(); err != nil {
+			return fmt.Errorf("sync %s: %w", r.medium.name(x.number), err)
+		}
+	}
+	return r.medium.syncNames()
+}
+
+// damage reports a damaged range, and returns nil if recovery may go on past it.
+func (r *recovery) damage(e *CorruptError) error {
+	if e.Last != 0 && e.Last < r.from {
+		r.logger.Warn("damage in a part of the wal that is no longer needed", "err", e)
+		return nil
+	}
+	if r.cfg.OnDamage == nil {
+		return e
+	}
+	return r.cfg.OnDamage(e)
+}
+
+// window reads a file in large pieces.
+type window struct {
+	of   *foundFile
+	off  int64
+	data []byte // what was read
+	buf  []byte
+}
+
+const windowBytes = 1 << 20
+
+// read returns n bytes at off, which the caller has checked to lie in the file. They are valid until the next read.
+func (r *recovery) read(x *foundFile, off, n int64) ([]byte, error) {
+	w := &r.scratch
+	if w.of == x && off >= w.off && off+n <= w.off+int64(len(w.data)) {
+		return w.data[off-w.off:][:n], nil
+	}
+	align := int64(max(minBlockBytes, x.f.Alignment()))
+	start := off &^ (align - 1)
+	want := roundUp(max(off+n-start, min(windowBytes, x.size-start)), align)
+	if int64(len(w.buf)) < want {
+		w.buf = alignedBuffer(want, max(align, maxBlockBytes))
+	}
+	w.of = nil
+	got, err := x.f.ReadAt(w.buf[:want], start)
+	if err != nil && !errors.Is(err, io.EOF) || int64(got) < off+n-start {
+		return nil, fmt.Errorf("read %s at %d: %w", r.medium.name(x.number), start, err)
+	}
+	w.of, w.off, w.data = x, start, w.buf[:got]
+	return w.data[off-start:][:n], nil
+}
+
+func isZeros(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// badGroup says what is wrong with a group.
+type badGroup struct {
+	reason string
+	header bool // the header can be trusted, and so can the group's size
+	table  bool // so can the table
+	runs   []run
+	broken []bool // by run
+}
+
+// scan goes through the groups of one file.
+func (r *recovery) scan(ctx context.Context, x *foundFile) error {
+	block := int64(x.h.block)
+	pos, want := block, x.h.first
+	for !x.endKnown || want <= x.endSeq {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		h, bad, err := r.group(x, pos, want)
+		if err != nil {
+			return err
+		}
+		if bad != nil {
+			pos, want, err = r.pastBad(x, pos, want, h, bad)
+			if err != nil || pos == 0 {
+				return err
+			}
+			continue
+		}
+		pos += h.size(block)
+		r.seen(x, want, pos)
+		want++
+	}
+	return nil
+}
+
+// seen notes a whole group.
+func (r *recovery) seen(x *foundFile, seq Sequence, end int64) {
+	r.last, r.inFile, r.end, r.skipped = seq, x.number, end, false
+	x.lastSeq = seq
+}
+
+// group reads the group `want` at pos and replays it if it is whole and asked for.
+func (r *recovery) group(x *foundFile, pos int64, want Sequence) (groupHeader, *badGroup, error) {
+	h, reason, err := r.header(x, pos)
+	if err != nil {
+		return h, nil, err
+	}
+	switch {
+	case reason == "" && h.seq != want:
+		reason = fmt.Sprintf("group %d stands where %d should", h.seq, want)
+	case reason == "" && !r.skipped && h.durable == r.last && h.durable != 0 && (h.durFile != r.inFile || h.durEnd != r.end):
+		reason = "the group does not follow the one before it"
+	}
+	if reason != "" {
+		return h, &badGroup{reason: reason}, nil
+	}
+	if want < r.from {
+		return h, nil, nil
+	}
+	content := groupHeaderBytes + h.body + int64(h.runs)*runBytes
+	b, err := r.read(x, pos, content)
+	if err != nil {
+		return h, nil, err
+	}
+	if bad := checkGroup(h, b); bad != nil {
+		return h, bad, nil
+	}
+	return h, nil, r.replayGroup(h, b, nil)
+}
+
+// header reads a group's header at pos, and says what is wrong with it.
+func (r *recovery) header(x *foundFile, pos int64) (h groupHeader, reason string, err error) {
+	end := x.size
+	if x.endPos != 0 {
+		end = min(end, x.endPos)
+	}
+	if pos+int64(x.h.block) > end {
+		return h, "the file ends before the group", nil
+	}
+	b, err := r.read(x, pos, groupHeaderBytes)
+	if err != nil {
+		return h, "", err
+	}
+	h, ok := decodeGroupHeader(b)
+	switch {
+	case !ok:
+		reason = "no whole group header"
+	case h.number != x.number || h.salt != x.h.salt || h.pos != pos:
+		reason = "the group header belongs elsewhere"
+	case h.size(int64(x.h.block)) > end-pos:
+		reason = "the group reaches beyond the end of the file"
+	}
+	return h, reason, nil
+}
+
+// checkGroup checks table and runs of a group whose header is whole. b holds it up to the padding.
+func checkGroup(h groupHeader, b []byte) *badGroup {
+	table := b[groupHeaderBytes+h.body:]
+	if crc32.Checksum(table, castagnoli) != h.tableCRC {
+		return &badGroup{reason: "the table of runs is damaged", header: true}
+	}
+	var bad *badGroup
+	for i := range int(h.runs) {
+		run, ok := decodeRun(table[i*runBytes:], h.body)
+		if !ok {
+			return &badGroup{reason: "the table of runs is not consistent", header: true}
+		}
+		if crc32.Checksum(b[run.at:run.at+run.length], castagnoli) == run.crc {
+			continue
+		}
+		if bad == nil {
+			bad = &badGroup{reason: "entries are damaged", header: true, table: true, broken: make([]bool, h.runs)}
+		}
+		bad.broken[i] = true
+		bad.runs = append(bad.runs, run)
+	}
+	return bad
+}
+
+// replayGroup hands on the entries of a group, except broken ones.
+func (r *recovery) replayGroup(h groupHeader, b []byte, broken []bool) error {
+	table := b[groupHeaderBytes+h.body:]
+	for i := range int(h.runs) {
+		if broken != nil && broken[i] {
+			continue
+		}
+		run, _ := decodeRun(table[i*runBytes:], h.body)
+		err := r.replay(h.seq, Entry{
+			Kind: run.kind, Partition: run.partition, FirstOffset: run.first, LastOffset: run.last,
+			Data: b[run.at : run.at+run.length : run.at+run.length],
+		})
+		if err != nil {
+			return fmt.Errorf("replay group %d: %w", h.seq, err)
+		}
+	}
+	return nil
+}
+
+// pastBad decides what a bad group means. It returns where to go on, or position 0 if the file ends here.
+func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader, bad *badGroup) (int64, Sequence, error) {
+	block := int64(x.h.block)
+	after := pos + block
+	if bad.header {
+		after = pos + h.size(block)
+	}
+	next, at, proven, err := r.laterHeader(x, after, pos, want)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !x.endKnown && !proven {
+		if at != 0 || bad.reason != "" && bad.header {
+			r.logger.Info("cut the torn end of the wal", "file", r.medium.name(x.number), "offset", pos, "group", want, "reason", bad.reason)
+		}
+		return 0, 0, nil
+	}
+	e := &CorruptError{File: r.medium.name(x.number), Offset: pos, First: want, Last: want, Reason: bad.reason}
+	switch {
+	case bad.header:
+		at, next = after, want+1
+		if bad.table {
+			for _, run := range bad.runs {
+				e.Runs = append(e.Runs, DamagedRun{
+					Kind: run.kind, Partition: run.partition, FirstOffset: run.first, LastOffset: run.last,
+					Offset: pos + run.at, Length: run.length,
+				})
+			}
+		}
+	case at == 0: // nothing whole follows in this file
+		next = x.endSeq + 1
+		e.Last = x.endSeq
+	default:
+		e.Last = next - 1
+	}
+	if at != 0 {
+		e.Length = at - pos
+	}
+	if err := r.damage(e); err != nil {
+		return 0, 0, err
+	}
+	if bad.table {
+		b, err := r.read(x, pos, groupHeaderBytes+h.body+int64(h.runs)*runBytes)
+		if err == nil {
+			err = r.replayGroup(h, b, bad.broken)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	if at == 0 {
+		at = max(x.endPos, pos)
+		r.seen(x, next-1, at)
+		r.skipped = true
+		return 0, 0, nil
+	}
+	r.seen(x, next-1, at)
+	r.skipped = !bad.header
+	return at, next, nil
+}
+
+// laterHeader looks for whole group headers of this file behind a bad group. It returns the sequence and place of the first, and whether
+// one of them proves that the bad group had been durable. The salt keeps what clients wrote from being taken for a header.
+func (r *recovery) laterHeader(x *foundFile, after, pos int64, want Sequence) (seq Sequence, at int64, proven bool, err error) {
+	block := int64(x.h.block)
+	for p := after; p+block <= x.size; p += block {
+		h, reason, err := r.header(x, p)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		// Every group takes a block at least.
+		if reason != "" || h.seq <= want || uint64(h.seq-want) > uint64((p-pos)/block) || x.endKnown && h.seq > x.endSeq {
+			continue
+		}
+		if at == 0 {
+			seq, at = h.seq, p
+		}
+		if x.endKnown || h.durable >= want {
+			return seq, at, true, nil
+		}
+	}
+	return seq, at, false, nil
+}
