@@ -85,7 +85,7 @@ func (b *Builder) Size() int { return HeaderSize + len(b.records) }
 // Reset empties the builder and keeps its options and memory.
 func (b *Builder) Reset() { *b = Builder{options: b.options, records: b.records[:0]} }
 
-// Header returns the header of the batch that Build makes, without its length and checksum. Timestamps of a batch
+// header returns the header of the batch that Build makes, without its length and checksum. Timestamps of a batch
 // without records are base.NoTimestamp.
 func (b *Builder) header(baseOffset base.Offset) Header {
 	o := &b.options

@@ -286,6 +286,30 @@ func TestDecompressAllocatesForOutputNotForClaims(t *testing.T) {
 	}
 }
 
+// TestZstdBlocksNeedNotBeFull has so many small blocks that only decoding tells whether they fit.
+func TestZstdBlocksNeedNotBeFull(t *testing.T) {
+	t.Parallel()
+	want := payloads()["text"][:20_000]
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(want); i += 200 {
+		w.Write(want[i : i+200])
+		w.Flush()
+	}
+	w.Close()
+	for _, limit := range []int{len(want), 1 << 20} {
+		if got, err := Decompress(Zstd, []byte("prefix"), b.Bytes(), limit); err != nil || string(got) != "prefix"+string(want) {
+			t.Errorf("limit %d: %d bytes, %v", limit, len(got), err)
+		}
+	}
+	if _, err := Decompress(Zstd, nil, b.Bytes(), len(want)-1); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one byte over the limit: %v", err)
+	}
+}
+
 func TestXxh32(t *testing.T) {
 	t.Parallel()
 	// From the reference implementation.

@@ -212,7 +212,8 @@ func (v *Validated) recompress(body []byte, o *ValidateOptions) error {
 	}
 	batch, err := Compress(t.Codec, t.Level, v.Header.append(make([]byte, 0, room)), body)
 	if err != nil {
-		return err
+		*v = Validated{}
+		return fmt.Errorf("recompress as %s: %w", t.Codec, err) // the level is none of the codec's
 	}
 	if o.MaxMessageBytes > 0 && len(batch) > o.MaxMessageBytes {
 		*v = Validated{}
