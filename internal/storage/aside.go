@@ -1,0 +1,87 @@
+package storage
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/wal"
+)
+
+// asideWriter copies wal entries of partitions that the metadata does not know, and whose deletion it does not know either, into
+// files of their own: the wal will forget them. docs/formats/checkpoint.md has the format.
+type asideWriter struct {
+	e     *Engine
+	files map[base.TopicIDPartition]vfs.File
+}
+
+const asideHeader = 4 + 4 + 1 + 8 + 8 + 8 // data length, CRC of all that follows, kind, group, first and last offset
+
+// write adds an entry. The file is named for the first group in it, so that opening again after a crash writes the same again.
+func (a *asideWriter) write(group wal.Sequence, entry wal.Entry) error {
+	f := a.files[entry.Partition]
+	if f == nil {
+		var err error
+		if f, err = a.create(group, entry); err != nil {
+			return err
+		}
+	}
+	b := make([]byte, 0, asideHeader+len(entry.Data))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(entry.Data)))
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, byte(entry.Kind))
+	b = binary.BigEndian.AppendUint64(b, uint64(group))
+	b = binary.BigEndian.AppendUint64(b, uint64(entry.FirstOffset))
+	b = binary.BigEndian.AppendUint64(b, uint64(entry.LastOffset))
+	b = append(b, entry.Data...)
+	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	_, err := f.Write(b)
+	return err
+}
+
+func (a *asideWriter) create(group wal.Sequence, entry wal.Entry) (vfs.File, error) {
+	fs := a.e.cfg.FS
+	dir := a.e.path(asideFolder)
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	name := fs.PathJoin(dir, fmt.Sprintf("%v.%020d", entry.Partition, group))
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, err
+	}
+	if a.files == nil {
+		a.files = make(map[base.TopicIDPartition]vfs.File)
+	}
+	a.files[entry.Partition] = f
+	a.e.reportAside(Damage{
+		Partition: entry.Partition, FirstOffset: entry.FirstOffset, LastOffset: base.NoOffset, File: name,
+		Reason: "the metadata knows neither the topic nor its deletion; its entries of the wal are set aside",
+	})
+	return f, nil
+}
+
+// close makes what was written durable.
+func (a *asideWriter) close() error {
+	if len(a.files) == 0 {
+		return nil
+	}
+	for id, f := range a.files {
+		err := f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return fmt.Errorf("set aside entries of %v: %w", id, err)
+		}
+	}
+	fs := a.e.cfg.FS
+	if err := disk.SyncDir(fs, a.e.path(asideFolder)); err != nil {
+		return err
+	}
+	return disk.SyncDir(fs, a.e.cfg.Dir)
+}

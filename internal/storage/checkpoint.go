@@ -1,0 +1,319 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+	"github.com/ottlaio/ottla/internal/storage/wal"
+)
+
+// checkpointShare is the part of the wal that may fill between two checkpoints: a quarter leaves room for a slow one.
+const checkpointShare = 4
+
+// kickCheckpoint asks for a checkpoint soon.
+func (e *Engine) kickCheckpoint() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// checkpointIfLarge asks for a checkpoint when enough of the wal has filled since the last.
+func (e *Engine) checkpointIfLarge() {
+	e.dirty.Store(true)
+	if e.log.LiveBytes() >= e.trigger.Load() {
+		e.kickCheckpoint()
+	}
+}
+
+// Checkpoint writes a checkpoint now.
+func (e *Engine) Checkpoint(ctx context.Context) error {
+	if err := e.usable(); err != nil {
+		return err
+	}
+	return e.checkpoint(ctx)
+}
+
+// checkpoint makes everything flushed durable, writes down where each partition stands, and lets the wal reuse what no
+// partition needs any more. The order is the point: see doc.go.
+func (e *Engine) checkpoint(ctx context.Context) error {
+	e.checkpointMu.Lock()
+	defer e.checkpointMu.Unlock()
+	e.dirty.Store(false)
+	// Whatever is logged from here on has at least this sequence, so that replay from it misses no move made while the
+	// partitions are captured one after another.
+	next := e.log.Durable() + 1
+	partitions := e.snapshot()
+	slices.SortFunc(partitions, func(a, b *Partition) int {
+		if c := strings.Compare(a.topic, b.topic); c != 0 {
+			return c
+		}
+		return int(a.id.Partition) - int(b.id.Partition)
+	})
+	carried, err := e.freeOldest(partitions, next)
+	if err != nil {
+		return err
+	}
+	file := &checkpointFile{From: next}
+	captured := make([]*capture, 0, len(partitions))
+	for _, p := range partitions {
+		c, err := p.capture(next)
+		if err != nil {
+			e.abandonCapture(captured)
+			return fmt.Errorf("checkpoint of %v: %w", p, err)
+		}
+		captured = append(captured, c)
+	}
+	removals := e.completeCheckpoint(file, captured)
+	if err := writeCheckpoint(e.cfg.FS, e.cfg.Dir, file); err != nil {
+		e.abandonCapture(captured)
+		return err
+	}
+	if err := e.walError(e.log.Wait(ctx, carried)); err != nil {
+		return err
+	}
+	if err := e.log.Release(file.From); err != nil {
+		return e.walError(err)
+	}
+	e.previous = next
+	e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
+	e.dropListed(captured, removals)
+	return nil
+}
+
+// capture is what a checkpoint takes of a partition.
+type capture struct {
+	p       *Partition
+	encoded []byte       // its record; nil = there is nothing to remember
+	needed  wal.Sequence // oldest group that it needs, where waits
+	waits   bool         // something of it is only in the wal
+	dropped []*droppedSegment
+}
+
+// capture makes p's files durable and writes down its state as of its flushed offset. A partition that has not changed gives
+// what it gave last time.
+func (p *Partition) capture(next wal.Sequence) (*capture, error) {
+	p.flushMu.Lock()
+	defer p.flushMu.Unlock()
+	p.mu.Lock()
+	seg := p.segments[p.flushing].seg
+	p.mu.Unlock()
+	if p.unsynced {
+		if err := seg.Sync(); err != nil {
+			return nil, err
+		}
+		p.unsynced = false
+	}
+	p.flushed.expire(p.e.now(), p.e.cfg.ProducerExpiry)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed {
+		p.encoded = p.encodeLocked(next)
+		p.covered = seg != nil
+		p.changed = false
+	}
+	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped)}
+	c.needed, c.waits = p.neededLocked()
+	return c, nil
+}
+
+func (p *Partition) markChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = true
+}
+
+// encodeLocked is p's record, nil if there is nothing to remember. p.flushMu is held too.
+func (p *Partition) encodeLocked(next wal.Sequence) []byte {
+	if p.blankLocked() {
+		return nil
+	}
+	r := partitionRecord{
+		ID: p.id, Topic: p.topic, From: next, LogStart: p.logStart, FlushedEnd: p.flushedEnd,
+		Epochs: p.epochs, Producers: p.flushed,
+	}
+	if needed, ok := p.neededLocked(); ok {
+		r.From = needed
+	}
+	for _, s := range p.segments[:p.flushing] {
+		if s.seg != nil {
+			r.Sealed = append(r.Sealed, s.seg.State())
+		}
+	}
+	active := p.segments[p.flushing]
+	if active.seg == nil {
+		r.Active = segment.Create(segment.Options{Base: active.base}).State()
+	} else {
+		r.Active = active.seg.State()
+	}
+	for _, d := range p.dropped {
+		r.Dropped = append(r.Dropped, d.state)
+	}
+	for _, d := range p.damage {
+		if i := p.segmentAtLocked(d.from); d.missing() && i >= 0 {
+			s := p.segments[i]
+			r.Missing = append(r.Missing, missingRecord{Segment: s.base, Pos: d.from - s.start, Damage: d.damage})
+		}
+	}
+	return r.appendTo(nil)
+}
+
+// blankLocked reports that there is nothing to remember of p.
+func (p *Partition) blankLocked() bool {
+	return p.flushedEnd == 0 && p.flushedPos == 0 && len(p.segments) == 1 && p.segments[0].base == 0 && p.logStart == 0 &&
+		len(p.dropped) == 0 && len(p.damage) == 0 && (len(p.epochs) == 0 || p.end == 0)
+}
+
+// completeCheckpoint fills file from what was captured. Partitions deleted meanwhile are left out; the removals that it lists
+// instead are returned.
+func (e *Engine) completeCheckpoint(file *checkpointFile, captured []*capture) []*pendingRemoval {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	gone := make(map[base.TopicIDPartition]bool, len(e.removals))
+	for _, r := range e.removals {
+		if !r.done {
+			gone[r.ID] = true
+			file.Removals = append(file.Removals, r.removal)
+		}
+	}
+	for _, c := range captured {
+		if gone[c.p.id] {
+			continue
+		}
+		if c.encoded != nil {
+			file.encoded = append(file.encoded, c.encoded)
+		}
+		if c.waits {
+			file.From = min(file.From, c.needed)
+		}
+	}
+	file.Partitions = e.orphans
+	for id, until := range e.tombs {
+		file.Tombs = append(file.Tombs, tomb{id, until})
+	}
+	slices.SortFunc(file.Tombs, func(a, b tomb) int { return strings.Compare(string(a.ID[:]), string(b.ID[:])) })
+	file.HighestProducer = e.HighestProducerID()
+	return slices.Clone(e.removals)
+}
+
+// abandonCapture makes the next checkpoint take everything anew.
+func (e *Engine) abandonCapture(captured []*capture) {
+	for _, c := range captured {
+		c.p.markChanged()
+	}
+	e.dirty.Store(true)
+}
+
+// freeOldest flushes or copies forward what keeps the oldest groups of the wal from being released: those before the previous
+// checkpoint, or, when the wal is nearly full, all. It returns the last group that holds a copy.
+func (e *Engine) freeOldest(partitions []*Partition, next wal.Sequence) (carried wal.Sequence, err error) {
+	horizon := e.previous
+	if e.log.LiveBytes() > e.cfg.WALMaxBytes/4*3 {
+		horizon = next
+	} else if e.log.LiveBytes() < e.cfg.WALMaxBytes/checkpointShare {
+		return 0, nil // nothing is short: blocks may go on filling
+	}
+	for _, p := range partitions {
+		group, err := p.freeBefore(horizon)
+		if err != nil && !retriable(err) {
+			return 0, err
+		}
+		carried = max(carried, group)
+	}
+	return carried, nil
+}
+
+// freeBefore makes p independent of the wal before horizon: a large rest is flushed, a small one copied forward.
+func (p *Partition) freeBefore(horizon wal.Sequence) (carried wal.Sequence, err error) {
+	p.flushMu.Lock()
+	defer p.flushMu.Unlock()
+	if !p.needsBefore(horizon) {
+		return 0, nil
+	}
+	if err := p.flushHeld(remainder); err != nil || !p.needsBefore(horizon) {
+		return 0, err
+	}
+	return p.carryForward()
+}
+
+func (p *Partition) needsBefore(horizon wal.Sequence) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	needed, ok := p.neededLocked()
+	return ok && needed < horizon && !p.deleted
+}
+
+// carryForward logs what waits in the tail once more, so that the groups that hold it now can be released. p.flushMu is held.
+func (p *Partition) carryForward() (wal.Sequence, error) {
+	for range 4 {
+		p.mu.Lock()
+		size := p.endPos - p.flushedPos
+		p.mu.Unlock()
+		r, err := p.e.log.ReserveCarry(context.WithoutCancel(p.e.ctx), 1+int(size))
+		if err != nil {
+			return 0, p.e.walError(err)
+		}
+		group, ok, err := p.carryReserved(&r, size)
+		if err != nil || ok {
+			return group, err
+		}
+		r.Cancel()
+	}
+	return 0, nil // it is being appended to, so it will soon have a block to flush
+}
+
+// carryReserved is carryForward once there is room for size bytes; ok is false if the partition has grown meanwhile, or a roll
+// stands between the bytes.
+func (p *Partition) carryReserved(r *wal.Reservation, size int64) (group wal.Sequence, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deleted || p.endPos-p.flushedPos != size || p.flushing+1 < len(p.segments) {
+		return 0, false, nil
+	}
+	data := make([]byte, 1+size)
+	data[0] = carryBatches
+	if n, held := p.tail.ReadAt(data[1:], p.flushedPos); !held || n < int(size) {
+		return 0, false, fmt.Errorf("%v: the tail lacks position %d", p, p.flushedPos)
+	}
+	first := p.flushedEnd
+	if at, found := p.index.floorPos(p.flushedPos); found {
+		first = max(first, at.offset)
+	}
+	group = p.e.log.Append(r, wal.Entry{
+		Kind: wal.Carry, Partition: p.id, FirstOffset: first, LastOffset: p.end - 1, Data: data,
+	}, nil)
+	for i := range p.index.entries {
+		p.index.entries[i].group = group
+	}
+	p.changed = true
+	return group, true, nil
+}
+
+// runCheckpoints writes checkpoints when asked to.
+func (e *Engine) runCheckpoints() {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-e.kick:
+		}
+		err := e.checkpoint(e.ctx)
+		switch {
+		case err == nil:
+			e.retryStalled()
+		case e.ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrNoSpace) || disk.IsNoSpace(err):
+			e.cfg.Logger.Warn("checkpoint put off", "err", err)
+			e.diskFull.Store(true)
+		default:
+			e.fail(fmt.Errorf("checkpoint: %w", err))
+		}
+	}
+}

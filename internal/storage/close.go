@@ -1,0 +1,136 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ottlaio/ottla/internal/storage/segment"
+	"github.com/ottlaio/ottla/internal/storage/wal"
+)
+
+// Close flushes everything, writes a checkpoint and ends the background work: the next Open replays nothing. It returns after
+// every goroutine of the engine has ended. Appends get ErrClosed from its start on. ctx bounds waiting for the wal; what is
+// not flushed then is replayed by the next Open.
+//
+// Later calls return nil at once. The error of an engine that has failed is that of Err.
+func (e *Engine) Close(ctx context.Context) error {
+	if e.closing.Swap(true) {
+		return nil
+	}
+	e.wakeAll()
+	e.drainAppends()
+	err := e.Err()
+	if err == nil {
+		err = e.waitAll(ctx)
+	}
+	e.cancel(ErrClosed)
+	e.work.Wait()
+	if err == nil {
+		err = e.Err()
+	}
+	if err == nil {
+		err = e.settle(ctx)
+	}
+	e.abandon()
+	if err != nil {
+		return fmt.Errorf("close storage: %w", err)
+	}
+	return nil
+}
+
+// drainAppends returns once no append that began before closing was set is still ordering its batch.
+func (e *Engine) drainAppends() {
+	for p := range e.Partitions() {
+		p.mu.Lock()
+		p.mu.Unlock() //nolint:staticcheck // the empty section is the point
+	}
+}
+
+// waitAll waits until everything ordered is durable and visible.
+func (e *Engine) waitAll(ctx context.Context) error {
+	last := wal.Sequence(0)
+	for p := range e.Partitions() {
+		p.mu.Lock()
+		if n := len(p.commits); n > 0 {
+			last = max(last, p.commits[n-1].group)
+		}
+		p.mu.Unlock()
+	}
+	if last == 0 {
+		return nil
+	}
+	return e.walError(e.log.Wait(ctx, last))
+}
+
+// settle makes the data folder one that needs no replay: everything in segments, with the files that Kafka's tools expect.
+func (e *Engine) settle(ctx context.Context) error {
+	for p := range e.Partitions() {
+		if err := p.settle(); err != nil {
+			return err
+		}
+	}
+	return e.checkpoint(ctx)
+}
+
+func (p *Partition) settle() error {
+	p.flushMu.Lock()
+	defer p.flushMu.Unlock()
+	if err := p.flushHeld(1); err != nil && !errors.Is(err, errFolderTaken) {
+		return err // a folder that is taken leaves its bytes to replay
+	}
+	p.mu.Lock()
+	changed, end, epochs, deleted := p.changed, p.flushedEnd, p.epochs, p.deleted
+	p.mu.Unlock()
+	if !p.folder || !changed || deleted {
+		return nil
+	}
+	fs, dir := p.e.cfg.FS, p.dir()
+	if err := segment.WriteLeaderEpochs(fs, dir, epochs); err != nil {
+		return err
+	}
+	if len(p.flushed.byID) == 0 {
+		return nil
+	}
+	if err := p.removeSnapshots(); err != nil {
+		return err
+	}
+	return segment.WriteProducerSnapshot(fs, dir, end, p.flushed.snapshot())
+}
+
+// removeSnapshots removes the producer snapshots of earlier stops.
+func (p *Partition) removeSnapshots() error {
+	fs, dir := p.e.cfg.FS, p.dir()
+	names, err := fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if at, suffix, ok := segment.ParseFileName(name); ok && suffix == ".snapshot" {
+			if err := segment.RemoveProducerSnapshot(fs, dir, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// abandon ends what is left without writing anything but what the wal already took.
+func (e *Engine) abandon() {
+	e.cancel(ErrClosed)
+	e.work.Wait()
+	if e.log != nil {
+		if err := e.log.Close(); err != nil && e.Err() == nil {
+			e.cfg.Logger.Warn("close the wal", "err", err)
+		}
+	}
+	for p := range e.Partitions() {
+		p.flushMu.Lock()
+		p.close()
+		p.flushMu.Unlock()
+	}
+	if err := e.files.Close(); err != nil {
+		e.cfg.Logger.Warn("close segment files", "err", err)
+	}
+	e.pool.Close()
+}

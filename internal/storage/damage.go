@@ -1,0 +1,176 @@
+package storage
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sort"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+)
+
+// Damage is a range of a partition that can not be read: the bytes on disk are not those that were written.
+type Damage struct {
+	Topic     string
+	Partition base.TopicIDPartition
+	// FirstOffset and LastOffset bound the range, both inclusive. They may be wider than the damage, which is known in bytes.
+	FirstOffset, LastOffset base.Offset
+	File                    string // path of the damaged file, as the file system knows it
+	Pos, Len                int64  // damaged bytes in File; Len 0 = not known
+	Reason                  string
+}
+
+// damagedRange is a range of a partition that can not be read. from and to are stream positions; they are equal where bytes
+// are missing, as after damage in the wal: then every offset from first to last is lost.
+type damagedRange struct {
+	from, to int64
+	damage   Damage
+}
+
+// missing reports that the bytes are not there at all, so that offsets, and not positions, tell what is lost.
+func (d damagedRange) missing() bool { return d.from == d.to }
+
+// damageAtLocked finds the missing range that holds offset.
+func (p *Partition) damageAtLocked(offset base.Offset) (Damage, bool) {
+	for _, d := range p.damage {
+		if d.missing() && d.damage.FirstOffset <= offset && offset <= d.damage.LastOffset {
+			return d.damage, true
+		}
+	}
+	return Damage{}, false
+}
+
+// edgeLocked is the position where a read from pos must stop: the start of the first damaged range that ends after pos, or limit.
+func (p *Partition) edgeLocked(pos, limit int64) int64 {
+	for _, d := range p.damage {
+		if d.from >= limit {
+			break
+		}
+		if d.to > pos {
+			return max(d.from, pos)
+		}
+	}
+	return limit
+}
+
+// damageFrom is the error of a read that looked for offset and was stopped at pos by a damaged range.
+func (p *Partition) damageFrom(offset base.Offset, pos int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.damage {
+		if d.to > pos || d.missing() && d.from == pos {
+			found := d.damage
+			if !d.missing() {
+				found.FirstOffset = min(found.FirstOffset, offset)
+				found.LastOffset = max(found.LastOffset, offset)
+			}
+			return &DamageError{found}
+		}
+	}
+	if err := p.usableLocked(); err != nil {
+		return err
+	}
+	return ErrOffsetOutOfRange // deleted since it was looked up
+}
+
+// noteDamage remembers damage that a segment has reported, and gives it the partition's terms. Other errors it returns as they
+// are, unless the partition is gone, which then explains them.
+func (p *Partition) noteDamage(s *segmentRef, err error) error {
+	var found *segment.DamageError
+	if !errors.As(err, &found) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if unusable := p.usableLocked(); unusable != nil {
+			return unusable
+		}
+		if p.segments[0].start > s.start {
+			return errors.Join(ErrOffsetOutOfRange, err) // deleted while it was read
+		}
+		return err
+	}
+	return &DamageError{p.remember(s, found)}
+}
+
+// noteDamageAt remembers that what stands at a stream position is not a batch, though its checksum is right or it never was in
+// a segment.
+func (p *Partition) noteDamageAt(pos, n int64, reason error) error {
+	p.mu.Lock()
+	i := p.segmentAtLocked(pos)
+	if i < 0 {
+		p.mu.Unlock()
+		return errors.Join(ErrOffsetOutOfRange, reason)
+	}
+	s := p.segments[i]
+	inFile := s.seg != nil
+	p.mu.Unlock()
+	found := &segment.DamageError{Pos: pos - s.start, Len: max(n, 1), FirstOffset: base.NoOffset, Reason: reason.Error()}
+	if inFile {
+		found.File = p.segmentPath(s.base)
+	}
+	return &DamageError{p.remember(s, found)}
+}
+
+// remember adds a damaged range of a segment, once.
+func (p *Partition) remember(s *segmentRef, found *segment.DamageError) Damage {
+	d := Damage{
+		Topic: p.topic, Partition: p.id, File: found.File, Pos: found.Pos, Len: found.Len, Reason: found.Reason,
+	}
+	d.FirstOffset, d.LastOffset = p.offsetsAround(s, found)
+	r := damagedRange{from: s.start + found.Pos, to: s.start + found.Pos + max(found.Len, 1), damage: d}
+	p.mu.Lock()
+	known := slices.ContainsFunc(p.damage, func(k damagedRange) bool { return k.from <= r.from && r.to <= k.to })
+	// Damage in an index hides no records of itself: it stays an error of each read that needs the index.
+	inLog := found.File == "" || found.File == p.segmentPath(s.base)
+	if !known && inLog {
+		p.addDamageLocked(r)
+	}
+	p.mu.Unlock()
+	if !known {
+		p.e.reportDamage(d)
+	}
+	return d
+}
+
+func (p *Partition) addDamageLocked(r damagedRange) {
+	p.damage = append(p.damage, r)
+	slices.SortFunc(p.damage, func(a, b damagedRange) int { return cmp.Compare(a.from, b.from) })
+}
+
+// offsetsAround bounds the offsets that damaged bytes of a segment may have held, as well as its index can tell.
+func (p *Partition) offsetsAround(s *segmentRef, found *segment.DamageError) (first, last base.Offset) {
+	p.mu.Lock()
+	seg, next := s.seg, p.flushedEnd
+	for i, other := range p.segments[:len(p.segments)-1] {
+		if other == s {
+			next = min(next, p.segments[i+1].base)
+		}
+	}
+	p.mu.Unlock()
+	first, last = s.base, next-1
+	if found.FirstOffset >= 0 {
+		first = found.FirstOffset
+	}
+	if seg == nil {
+		return first, last
+	}
+	// The index's positions rise with the offsets: the first offset that it places after the damage lies outside it.
+	n := sort.Search(int(max(last-first+1, 0)), func(i int) bool {
+		pos, err := seg.Lookup(first + base.Offset(i))
+		return err != nil || pos >= found.Pos+found.Len
+	})
+	return first, max(first, first+base.Offset(n)-1)
+}
+
+// lose notes that the offsets from first to last are missing from here on: the wal that held them is damaged. The log goes on
+// after them.
+func (p *Partition) loseLocked(first, last base.Offset, d Damage) {
+	if last < p.end {
+		return // safe in a segment
+	}
+	d.Topic, d.Partition = p.topic, p.id
+	d.FirstOffset, d.LastOffset = max(first, p.end), last
+	p.addDamageLocked(damagedRange{from: p.endPos, to: p.endPos, damage: d})
+	p.end = last + 1
+	p.changed = true
+}

@@ -1,0 +1,317 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+	"github.com/ottlaio/ottla/internal/storage/wal"
+)
+
+const (
+	// flushBlock is how many bytes of a partition are written to its segment at a time: enough that a direct write runs at the
+	// disk's own speed. A partial block waits in the tail and in the wal.
+	flushBlock = 1 << 20
+	// remainder is the most that is copied forward in the wal rather than flushed when a wal file is to be released.
+	remainder = 64 << 10
+	// fullDiskWait is how long an append waits for tail space while the disk is known to be full, and how often the flush of a
+	// partition is tried again then.
+	fullDiskWait = 100 * time.Millisecond
+)
+
+// errFolderTaken says that the partition's folder still belongs to a deleted partition of the same name. A checkpoint frees it.
+var errFolderTaken = errors.New("folder belongs to a deleted partition")
+
+// queueFlushLocked hands p to the flusher if it has a whole block, or a segment to be ended. p.mu is held.
+func (p *Partition) queueFlushLocked() {
+	if p.queued || p.deleted {
+		return
+	}
+	if p.hwPos-p.flushedPos < flushBlock && !p.sealableLocked() {
+		return
+	}
+	p.queued = true
+	p.e.flusher.put(p)
+}
+
+// sealableLocked reports whether the segment being flushed was followed by a roll that is durable.
+func (p *Partition) sealableLocked() bool {
+	if p.flushing+1 >= len(p.segments) {
+		return false
+	}
+	next := p.segments[p.flushing+1]
+	return p.hwPos >= next.start && next.roll <= p.e.durable()
+}
+
+// flush writes durable batches from the tail to the segments, in order: whole blocks, and the rest too where at least `least`
+// bytes wait, or the segment has ended. Ended segments are sealed.
+//
+// The error wraps what the file system said. After errors that leave no doubt about the files (see retriable) it may be called
+// again.
+func (p *Partition) flush(least int64) error {
+	p.flushMu.Lock()
+	defer p.flushMu.Unlock()
+	return p.flushHeld(least)
+}
+
+// flushHeld is flush with p.flushMu held.
+func (p *Partition) flushHeld(least int64) error {
+	for {
+		s, limit, ended := p.flushStep(least)
+		switch {
+		case s == nil:
+			return nil
+		case limit > p.flushedPos:
+			if err := p.flushChunk(s, limit); err != nil {
+				return fmt.Errorf("flush %v: %w", p, err)
+			}
+		case ended:
+			if err := p.seal(s); err != nil {
+				return fmt.Errorf("seal a segment of %v: %w", p, err)
+			}
+		}
+	}
+}
+
+// flushStep finds what to do next: the segment, the position up to which it can be written, and whether it ends there. nil if
+// there is nothing to do.
+func (p *Partition) flushStep(least int64) (s *segmentRef, limit int64, ended bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deleted {
+		return nil, 0, false
+	}
+	s, limit = p.segments[p.flushing], p.hwPos
+	if p.sealableLocked() {
+		return s, p.segments[p.flushing+1].start, true
+	}
+	if p.flushing+1 < len(p.segments) {
+		limit = min(limit, p.segments[p.flushing+1].start) // rolled, but the roll is not durable yet
+	}
+	if waiting := limit - p.flushedPos; waiting == 0 || waiting < min(least, flushBlock) {
+		return nil, 0, false
+	}
+	return s, limit, false
+}
+
+// flushScratch is the working memory of a flush.
+type flushScratch struct {
+	batches []segment.BatchMeta
+	headers []record.Header // of idempotent producers' batches
+	header  [record.HeaderSize]byte
+}
+
+var flushScratches = sync.Pool{New: func() any { return new(flushScratch) }}
+
+// flushChunk writes about a block of whole batches, from flushedPos up to limit at most.
+func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
+	scratch := flushScratches.Get().(*flushScratch)
+	defer flushScratches.Put(scratch)
+	n, err := p.scanTail(scratch, min(limit, p.flushedPos+flushBlock), limit)
+	if err != nil {
+		return err
+	}
+	if err := p.openForWrite(s); err != nil {
+		return err
+	}
+	if err := p.carryRagged(s); err != nil {
+		return err
+	}
+	p.unsynced = true
+	if err := s.seg.WriteFrom(tailSource{p, p.flushedPos}, n, scratch.batches); err != nil {
+		return err
+	}
+	for _, h := range scratch.headers {
+		p.flushed.apply(h, 0)
+	}
+	p.flushedTo(p.flushedPos+n, scratch.batches[len(scratch.batches)-1].LastOffset+1)
+	return nil
+}
+
+// scanTail lists the batches from flushedPos to the first boundary at or after enough, which lies at or before limit.
+func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int64, err error) {
+	scratch.batches, scratch.headers = scratch.batches[:0], scratch.headers[:0]
+	pos := p.flushedPos
+	for pos < enough {
+		if got, ok := p.tail.ReadAt(scratch.header[:], pos); !ok || got < record.HeaderSize {
+			panic(fmt.Sprintf("storage: %v: the tail lacks position %d, flushed to %d", p, pos, p.flushedPos))
+		}
+		h, err := record.ParseHeader(scratch.header[:])
+		if err != nil {
+			return 0, fmt.Errorf("batch at stream position %d of the tail: %w", pos, err)
+		}
+		scratch.batches = append(scratch.batches, segment.BatchMeta{
+			FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Size: int32(h.Size()),
+			MaxTimestamp: h.MaxTimestamp, OffsetOfMax: h.LastOffset(),
+		})
+		if h.HasProducer() {
+			scratch.headers = append(scratch.headers, h)
+		}
+		pos += int64(h.Size())
+	}
+	if pos > limit {
+		panic(fmt.Sprintf("storage: %v: a batch ends at %d, past the durable end %d", p, pos, limit))
+	}
+	return pos - p.flushedPos, nil
+}
+
+// tailSource gives a segment the tail's bytes from start on.
+type tailSource struct {
+	p     *Partition
+	start int64
+}
+
+// ReadAt implements segment.Source.
+func (t tailSource) ReadAt(b []byte, off int64) (int, error) {
+	n, ok := t.p.tail.ReadAt(b, t.start+off)
+	if !ok || n < len(b) {
+		return n, fmt.Errorf("the tail holds %d of %d bytes at stream position %d", n, len(b), t.start+off)
+	}
+	return n, nil
+}
+
+// flushedTo notes that every byte before pos is in a segment, and lets the tail forget what consumers that keep up have
+// probably read.
+func (p *Partition) flushedTo(pos int64, end base.Offset) {
+	keep := int64(0)
+	if p.e.pool.InUse() < p.e.pool.Budget()/2 {
+		keep = flushBlock
+	}
+	p.mu.Lock()
+	p.flushedPos, p.flushedEnd = pos, end
+	p.changed = true
+	release := pos - keep
+	p.index.trim(release)
+	p.mu.Unlock()
+	p.tail.ReleaseTo(release)
+}
+
+// forgetFlushed lets the tail forget everything that is in a segment.
+func (p *Partition) forgetFlushed() {
+	p.mu.Lock()
+	pos := p.flushedPos
+	if pos == p.endPos {
+		p.index.clear()
+	} else {
+		p.index.trim(pos)
+	}
+	p.mu.Unlock()
+	p.tail.ReleaseTo(pos)
+}
+
+// openForWrite makes the segment, and the partition's folder, if they do not exist.
+func (p *Partition) openForWrite(s *segmentRef) error {
+	if err := p.makeFolder(); err != nil {
+		return err
+	}
+	if s.seg == nil {
+		seg := segment.Create(p.segmentOptions(s.base))
+		p.mu.Lock()
+		s.seg = seg
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// makeFolder makes the partition's folder and says in it whose it is.
+func (p *Partition) makeFolder() error {
+	if p.folder {
+		return nil
+	}
+	dir := p.dir()
+	if p.e.folders.taken(p.folderName()) {
+		p.e.kickCheckpoint()
+		return fmt.Errorf("%w: %s", errFolderTaken, dir)
+	}
+	fs := p.e.cfg.FS
+	if err := p.clearFolder(dir); err != nil {
+		return err
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := segment.WritePartitionMetadata(fs, dir, p.id.ID); err != nil {
+		return err
+	}
+	if err := disk.SyncDir(fs, p.e.topicsDir()); err != nil {
+		return err
+	}
+	p.folder = true
+	return nil
+}
+
+// clearFolder sets a folder aside that stands in p's place but belongs to another topic. Nothing should have left one there.
+func (p *Partition) clearFolder(dir string) error {
+	fs := p.e.cfg.FS
+	id, err := segment.ReadPartitionMetadata(fs, dir)
+	if err != nil || id == p.id.ID {
+		return nil // none, or one whose owner never came to say so
+	}
+	aside := fmt.Sprintf("%s.%s%s", dir, id, strayedSuffix)
+	p.e.reportDamage(Damage{
+		Topic: p.topic, Partition: base.TopicIDPartition{ID: id, Partition: p.id.Partition}, FirstOffset: base.NoOffset,
+		LastOffset: base.NoOffset, File: aside, Reason: "the folder of a topic that neither the metadata nor the log knows; set aside",
+	})
+	return fs.Rename(dir, aside)
+}
+
+// carryRagged puts the bytes after the segment's last aligned position into the wal, if a checkpoint counts on them: the next
+// write rewrites their block in place, and a power loss in the middle of it may leave anything there.
+func (p *Partition) carryRagged(s *segmentRef) error {
+	if !p.covered {
+		return nil
+	}
+	pos, data, err := s.seg.RaggedBytes()
+	if err != nil {
+		return err
+	}
+	if len(data) > 0 {
+		ctx := context.WithoutCancel(p.e.ctx) // the wal answers in any case, and Close flushes when the background work has ended
+		entry := wal.Entry{
+			Kind: wal.Carry, Partition: p.id, FirstOffset: s.base, LastOffset: p.flushedEnd - 1,
+			Data: appendRagged(nil, s.base, pos, data),
+		}
+		r, err := p.e.log.ReserveCarry(ctx, len(entry.Data))
+		if err != nil {
+			return p.e.walError(err)
+		}
+		p.mu.Lock()
+		group := p.e.log.Append(&r, entry, nil)
+		p.mu.Unlock()
+		if err := p.e.walError(p.e.log.Wait(ctx, group)); err != nil {
+			return err
+		}
+	}
+	p.covered = false
+	return nil
+}
+
+// seal ends the segment being flushed, whose last byte is flushed, and goes on to the next.
+func (p *Partition) seal(s *segmentRef) error {
+	if s.seg != nil {
+		if err := p.carryRagged(s); err != nil {
+			return err
+		}
+		if err := s.seg.Seal(); err != nil {
+			return err
+		}
+	}
+	p.unsynced, p.covered = false, false
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flushing++
+	p.flushedEnd = max(p.flushedEnd, p.segments[p.flushing].base)
+	p.changed = true
+	return nil
+}
+
+// retriable reports whether a flush that failed with err may be tried again: no write has been left in doubt.
+func retriable(err error) bool {
+	return errors.Is(err, errFolderTaken) || errors.Is(err, ErrNoSpace) || disk.IsNoSpace(err)
+}

@@ -1,0 +1,173 @@
+package storage
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// flushWorkers is how many partitions are flushed at a time: one direct write keeps a disk busy, the second hides the
+	// bookkeeping between writes.
+	flushWorkers = 2
+	// expiryInterval is the time between looks for expired producers (producer.id.expiration.check.interval.ms).
+	expiryInterval = 10 * time.Minute
+)
+
+// now is the wall clock.
+func (e *Engine) now() time.Time { return time.Now() }
+
+// runFlusher flushes the partitions that are queued.
+func (e *Engine) runFlusher() {
+	for {
+		p := e.flusher.take()
+		if p == nil {
+			select {
+			case <-e.ctx.Done():
+				return
+			case <-e.flusher.ready:
+			}
+			continue
+		}
+		if e.ctx.Err() != nil {
+			return
+		}
+		p.mu.Lock()
+		p.queued = false
+		p.mu.Unlock()
+		e.flushed(p, p.flush(flushBlock))
+	}
+}
+
+// flushed looks at how the flush of p went. One that left no doubt is tried again soon; any other error ends the engine.
+func (e *Engine) flushed(p *Partition, err error) {
+	switch {
+	case err == nil:
+	case e.ctx.Err() != nil: // stopped or failed already
+	case retriable(err):
+		if !errors.Is(err, errFolderTaken) && !e.diskFull.Swap(true) {
+			e.cfg.Logger.Warn("no space to flush; records wait in the wal", "topic", p.topic, "partition", p.id.Partition, "err", err)
+		}
+		e.stalled.add(p)
+	default:
+		e.fail(err)
+	}
+}
+
+// stalledList holds partitions whose flush could not be done yet.
+type stalledList struct {
+	mu         sync.Mutex // guards partitions
+	partitions []*Partition
+}
+
+func (s *stalledList) add(p *Partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.partitions, p) {
+		s.partitions = append(s.partitions, p)
+	}
+}
+
+func (s *stalledList) take() []*Partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.partitions
+	s.partitions = nil
+	return taken
+}
+
+// retryStalled queues the partitions whose flush could not be done.
+func (e *Engine) retryStalled() {
+	for _, p := range e.stalled.take() {
+		p.mu.Lock()
+		p.queueFlushLocked()
+		p.mu.Unlock()
+	}
+}
+
+// runHousekeeping does what is done by the clock, and flushes beyond whole blocks when the tail's memory is short.
+func (e *Engine) runHousekeeping() {
+	tickers := []*time.Ticker{
+		time.NewTicker(max(e.cfg.IdleFlush/2, time.Millisecond)), time.NewTicker(e.cfg.RetentionInterval),
+		time.NewTicker(e.cfg.CheckpointInterval), time.NewTicker(expiryInterval), time.NewTicker(fullDiskWait),
+	}
+	defer func() {
+		for _, t := range tickers {
+			t.Stop()
+		}
+	}()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-e.pool.Pressure():
+			e.relieve()
+		case now := <-tickers[0].C:
+			e.flushIdle(now)
+			e.unlinkDue(now)
+		case <-tickers[1].C:
+			if err := e.Retain(e.ctx); err != nil && e.ctx.Err() == nil {
+				e.fail(err)
+			}
+		case <-tickers[2].C:
+			if e.dirty.Load() {
+				e.kickCheckpoint()
+			}
+		case now := <-tickers[3].C:
+			e.expireProducers(now)
+		case <-tickers[4].C:
+			if e.diskFull.Swap(false) { // see whether there is room now
+				e.retryStalled()
+				e.kickCheckpoint()
+			}
+		}
+	}
+}
+
+// flushIdle flushes the ends of partitions that got no append for a while, and gives their slabs back.
+func (e *Engine) flushIdle(now time.Time) {
+	for p := range e.Partitions() {
+		p.mu.Lock()
+		idle := now.Sub(p.lastAppend) >= e.cfg.IdleFlush && !p.deleted && (p.hwPos > p.flushedPos || len(p.index.entries) > 0)
+		p.mu.Unlock()
+		if !idle {
+			continue
+		}
+		e.flushed(p, p.flush(1))
+		p.forgetFlushed()
+	}
+}
+
+// relieve makes room in the tail's budget while appends wait for it: first what is flushed already is forgotten, then the
+// partitions with most to flush are flushed, down to the last batch.
+func (e *Engine) relieve() {
+	partitions := e.snapshot()
+	for _, p := range partitions {
+		p.forgetFlushed()
+	}
+	waiting := make(map[*Partition]int64, len(partitions))
+	for _, p := range partitions {
+		p.mu.Lock()
+		waiting[p] = p.hwPos - p.flushedPos
+		p.mu.Unlock()
+	}
+	slices.SortFunc(partitions, func(a, b *Partition) int { return cmp.Compare(waiting[b], waiting[a]) })
+	for _, p := range partitions {
+		if e.pool.Waiting() == 0 || waiting[p] == 0 || e.ctx.Err() != nil || e.diskFull.Load() {
+			return
+		}
+		e.flushed(p, p.flush(1))
+		p.forgetFlushed()
+	}
+}
+
+// expireProducers forgets producers by the timestamps of their last batches.
+func (e *Engine) expireProducers(now time.Time) {
+	for p := range e.Partitions() {
+		p.mu.Lock()
+		p.producers.expire(now, e.cfg.ProducerExpiry)
+		p.mu.Unlock()
+	}
+}

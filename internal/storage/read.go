@@ -1,0 +1,274 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+)
+
+// Upto says how far a read may go.
+type Upto uint8
+
+// The bounds of a read.
+const (
+	HighWatermark Upto = iota // durable records (read_uncommitted)
+	LastStable                // durable records below every open transaction (read_committed)
+	LogEnd                    // everything appended, durable or not (coordinators only)
+)
+
+// ReadOptions bound a read.
+type ReadOptions struct {
+	MaxBytes   int  // no more than this many bytes
+	AtLeastOne bool // but the first batch whole, even if it is larger
+	Upto       Upto
+}
+
+// Read returns the batches from the one that holds offset from. At from equal to the bound or between it and the log end it
+// returns an empty Slice; so it does when the first batch is larger than MaxBytes and AtLeastOne is not set.
+//
+// ErrOffsetOutOfRange below the log start or above the log end; *DamageError if the batch at from can not be read: a read
+// that starts before a damaged range stops at its edge. ErrDeleted, ErrFailed, ErrClosed.
+func (p *Partition) Read(from base.Offset, o ReadOptions) (Slice, error) {
+	s, err := p.read(from, o)
+	if err != nil {
+		return Slice{}, fmt.Errorf("read %v at offset %d: %w", p, from, err)
+	}
+	return s, nil
+}
+
+func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
+	p.mu.Lock()
+	if err := p.usableLocked(); err != nil {
+		p.mu.Unlock()
+		return Slice{}, err
+	}
+	bound, limit := p.hw, p.hwPos
+	if o.Upto == LogEnd {
+		bound, limit = p.end, p.endPos
+	}
+	logStart, end := p.logStart, p.end
+	p.mu.Unlock()
+
+	empty := Slice{p: p, first: from, next: from}
+	switch {
+	case from < logStart || from > end:
+		return Slice{}, fmt.Errorf("%w: the log holds %d to %d", ErrOffsetOutOfRange, logStart, end)
+	case from >= bound:
+		return empty, nil
+	}
+	w, err := p.walk(from, limit)
+	if err != nil {
+		return Slice{}, err
+	}
+	defer w.close()
+	first, pos, err := w.find(from)
+	if err != nil {
+		return Slice{}, err
+	}
+	if first.Size() > o.MaxBytes && !o.AtLeastOne {
+		return empty, nil
+	}
+	s := Slice{p: p, pos: pos, n: int64(first.Size()), first: first.BaseOffset, next: first.LastOffset() + 1}
+	if err := w.stopAtDamage(from, pos); err != nil {
+		return Slice{}, err
+	}
+	w.skipTo(pos + int64(o.MaxBytes))
+	for {
+		h, pos, err := w.next()
+		if err != nil { // the bound, the edge of a damaged range, or damage that the next read will report
+			return s, nil
+		}
+		n := pos + int64(h.Size()) - s.pos
+		if n > int64(o.MaxBytes) {
+			return s, nil
+		}
+		s.n, s.next = n, h.LastOffset()+1
+	}
+}
+
+// walker reads the headers of the batches of a partition, one after another. It may go over damaged bodies, whose headers are
+// whole, until stopAtDamage is called.
+type walker struct {
+	p          *Partition
+	pos, limit int64
+	stop       int64 // edge of the next damaged range, or limit
+	buf        *[]byte
+	bufPos     int64 // stream position of buf[0]
+	bufLen     int
+}
+
+// walkBuffer is how much a walker reads at a time: one block of a segment's sidecar, so that it is checked once.
+const walkBuffer = 64 << 10
+
+var walkBuffers = sync.Pool{New: func() any {
+	b := make([]byte, walkBuffer)
+	return &b
+}}
+
+// walk returns a walker that begins at some batch at or before offset. limit is the stream position of a batch boundary.
+func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
+	p.mu.Lock()
+	d, damaged := p.damageAtLocked(offset)
+	at, inTail := p.index.floorOffset(offset)
+	var s *segmentRef
+	var seg *segment.Segment
+	if !inTail {
+		i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].base > offset })
+		if i == 0 {
+			p.mu.Unlock()
+			return nil, fmt.Errorf("%w: no segment holds it", ErrOffsetOutOfRange)
+		}
+		s = p.segments[i-1]
+		seg = s.seg
+	}
+	p.mu.Unlock()
+	if damaged {
+		return nil, &DamageError{d}
+	}
+	pos := at.pos
+	if !inTail {
+		pos = s.start
+		if seg != nil {
+			inSegment, err := seg.Lookup(offset)
+			if err != nil {
+				return nil, p.noteDamage(s, err)
+			}
+			pos += inSegment
+		}
+	}
+	return &walker{p: p, pos: pos, limit: limit, stop: limit}, nil
+}
+
+// stopAtDamage makes the walker stop at the first damaged range after pos, where the batch that it has just returned begins.
+// If that batch itself is damaged it returns a *DamageError for offset.
+func (w *walker) stopAtDamage(offset base.Offset, pos int64) error {
+	w.p.mu.Lock()
+	w.stop = w.p.edgeLocked(pos, w.limit)
+	w.p.mu.Unlock()
+	if w.stop < w.pos {
+		return w.p.damageFrom(offset, w.stop)
+	}
+	return nil
+}
+
+// find goes on to the batch that holds offset, or to the first after it where compaction or damage has left a gap.
+func (w *walker) find(offset base.Offset) (record.Header, int64, error) {
+	for {
+		h, pos, err := w.next()
+		switch {
+		case err == io.EOF:
+			return h, 0, w.p.damageFrom(offset, w.pos)
+		case err != nil:
+			return h, 0, err
+		case h.LastOffset() >= offset:
+			return h, pos, nil
+		}
+	}
+}
+
+// next returns the next batch's header and stream position. io.EOF at the limit and at the edge of a damaged range; a
+// *DamageError if the header can not be read.
+func (w *walker) next() (record.Header, int64, error) {
+	if w.pos >= w.stop {
+		return record.Header{}, w.pos, io.EOF
+	}
+	raw, err := w.peek()
+	if err != nil {
+		return record.Header{}, w.pos, err
+	}
+	h, err := record.ParseHeader(raw)
+	if err != nil {
+		return record.Header{}, w.pos, w.p.noteDamageAt(w.pos, record.HeaderSize, err)
+	}
+	end := w.pos + int64(h.Size())
+	if end > w.stop {
+		if end > w.limit {
+			return h, w.pos, w.p.noteDamageAt(w.pos, record.HeaderSize, errors.New("the batch's length does not fit the log"))
+		}
+		return h, w.pos, io.EOF
+	}
+	pos := w.pos
+	w.pos = end
+	return h, pos, nil
+}
+
+// peek returns the header bytes at pos.
+func (w *walker) peek() ([]byte, error) {
+	at := w.pos - w.bufPos
+	if w.buf != nil && at >= 0 && at+record.HeaderSize <= int64(w.bufLen) {
+		return (*w.buf)[at : at+record.HeaderSize], nil
+	}
+	if w.buf == nil {
+		w.buf = walkBuffers.Get().(*[]byte)
+	}
+	w.bufPos, w.bufLen = w.pos, 0
+	n, err := w.p.readSome((*w.buf), w.pos, record.HeaderSize)
+	if err != nil {
+		return nil, err
+	}
+	if n < record.HeaderSize {
+		return nil, w.p.noteDamageAt(w.pos, int64(n), io.ErrUnexpectedEOF)
+	}
+	w.bufLen = n
+	return (*w.buf)[:record.HeaderSize], nil
+}
+
+// skipTo jumps to a batch at or before pos, further on than where the walker is, if the tail's index knows one.
+func (w *walker) skipTo(pos int64) {
+	w.p.mu.Lock()
+	at, ok := w.p.index.floorPos(min(pos, w.stop))
+	w.p.mu.Unlock()
+	if ok && at.pos > w.pos && at.pos < w.stop {
+		w.pos = at.pos
+	}
+}
+
+// close gives the walker's memory back.
+func (w *walker) close() {
+	if w.buf != nil {
+		walkBuffers.Put(w.buf)
+		w.buf = nil
+	}
+}
+
+// readSome reads into b what lies at pos: at least `least` bytes where the log holds as many, and more where that costs
+// little. It takes them from the tail, or from the segment if the tail has let them go.
+func (p *Partition) readSome(b []byte, pos int64, least int) (int, error) {
+	if n, ok := p.tail.ReadAt(b, pos); ok {
+		return n, nil
+	}
+	p.mu.Lock()
+	i := p.segmentAtLocked(pos)
+	if i < 0 || p.deleted {
+		err := p.usableLocked()
+		p.mu.Unlock()
+		if err == nil {
+			err = fmt.Errorf("%w: the segment was deleted", ErrOffsetOutOfRange)
+		}
+		return 0, err
+	}
+	s, flushed := p.segments[i], p.flushedPos
+	end := min(p.segmentEndLocked(i), flushed)
+	seg := s.seg
+	p.mu.Unlock()
+	if seg == nil || pos >= end {
+		return 0, io.ErrUnexpectedEOF
+	}
+	at := pos - s.start
+	want := min(int64(len(b)), end-pos)
+	// Whole blocks are cheapest to check, so a read ends where one does if it may.
+	if toEdge := walkBuffer - at%walkBuffer; toEdge >= int64(least) {
+		want = min(want, toEdge+max(0, (want-toEdge)/walkBuffer*walkBuffer))
+	}
+	n, err := seg.ReadAt(b[:want], at)
+	if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+		return 0, p.noteDamage(s, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,180 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+)
+
+// decompressLimit bounds what one batch may unfold to when a record is looked up in it by time. What is larger was let in under
+// other settings; it is found by its first offset.
+const decompressLimit = 1 << 30
+
+// TimestampOffset is a record's place in time.
+type TimestampOffset struct {
+	Offset    base.Offset
+	Timestamp int64 // ms
+	Epoch     base.LeaderEpoch
+}
+
+// OffsetForTimestamp finds the first record whose timestamp is ts (in ms) or later, below the high watermark.
+func (p *Partition) OffsetForTimestamp(ts int64) (at TimestampOffset, ok bool, err error) {
+	at, ok, err = p.offsetForTimestamp(ts)
+	if err != nil {
+		err = fmt.Errorf("look up timestamp %d in %v: %w", ts, p, err)
+	}
+	return at, ok, err
+}
+
+func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) {
+	w, err := p.walkTime(ts)
+	if err != nil || w == nil {
+		return TimestampOffset{}, false, err
+	}
+	defer w.close()
+	start := p.Offsets().LogStart
+	for {
+		h, pos, err := w.next()
+		if errors.Is(err, io.EOF) {
+			return TimestampOffset{}, false, nil
+		}
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		if h.MaxTimestamp < ts || h.LastOffset() < start {
+			continue
+		}
+		batch, err := p.batchAt(pos, h)
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		offset, timestamp, found, err := record.FirstAtOrAfter(batch, ts, decompressLimit)
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		if found && offset >= start {
+			return TimestampOffset{Offset: offset, Timestamp: timestamp, Epoch: h.LeaderEpoch}, true, nil
+		}
+	}
+}
+
+// walkTime returns a walker from which the first batch with a timestamp of at least ts can be reached; nil if there is none.
+func (p *Partition) walkTime(ts int64) (*walker, error) {
+	p.mu.Lock()
+	if err := p.usableLocked(); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	limit := p.hwPos
+	var s *segmentRef
+	var seg *segment.Segment
+	for _, candidate := range p.segments {
+		if candidate.maxTimestamp >= ts && candidate.start < limit {
+			s, seg = candidate, candidate.seg
+			break
+		}
+	}
+	flushed := p.flushedPos
+	p.mu.Unlock()
+	if s == nil {
+		return nil, nil
+	}
+	pos := s.start
+	if seg != nil {
+		inSegment, err := seg.LookupTime(ts)
+		if err != nil {
+			return nil, p.noteDamage(s, err)
+		}
+		pos += inSegment
+	}
+	if pos >= flushed { // not in the segment, so in the tail
+		pos = p.skipByTime(max(pos, s.start), ts)
+	}
+	return &walker{p: p, pos: pos, limit: limit, stop: limit}, nil
+}
+
+// skipByTime goes on from pos over the entries of the tail's index that hold nothing as new as ts.
+func (p *Partition) skipByTime(pos, ts int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	entries := p.index.entries
+	i := sort.Search(len(entries), func(i int) bool { return entries[i].pos >= pos })
+	for ; i < len(entries) && entries[i].maxTimestamp < ts; i++ {
+	}
+	if i < len(entries) {
+		return max(pos, entries[i].pos)
+	}
+	return pos
+}
+
+// MaxTimestamp finds the record with the largest timestamp, the first of several (ListOffsets -3, KIP-734). ok is false for a log
+// without timestamps.
+func (p *Partition) MaxTimestamp() (at TimestampOffset, ok bool, err error) {
+	at, ok, err = p.findMaxTimestamp()
+	if err != nil {
+		err = fmt.Errorf("look up the largest timestamp of %v: %w", p, err)
+	}
+	return at, ok, err
+}
+
+func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
+	highest := p.maxTimestamp()
+	if highest == base.NoTimestamp {
+		return TimestampOffset{}, false, nil
+	}
+	w, err := p.walkTime(highest)
+	if err != nil || w == nil {
+		return TimestampOffset{}, false, err
+	}
+	defer w.close()
+	var best record.Header
+	bestPos := int64(-1)
+	for best.MaxTimestamp < highest || bestPos < 0 {
+		h, pos, err := w.next()
+		if errors.Is(err, io.EOF) {
+			break // the batch with the highest is not durable yet
+		}
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		if bestPos < 0 || h.MaxTimestamp > best.MaxTimestamp {
+			best, bestPos = h, pos
+		}
+	}
+	if bestPos < 0 || best.MaxTimestamp == base.NoTimestamp {
+		return TimestampOffset{}, false, nil
+	}
+	batch, err := p.batchAt(bestPos, best)
+	if err != nil {
+		return TimestampOffset{}, false, err
+	}
+	offset, timestamp, err := record.OffsetOfMaxTimestamp(batch, decompressLimit)
+	if err != nil {
+		return TimestampOffset{}, false, err
+	}
+	return TimestampOffset{Offset: offset, Timestamp: timestamp, Epoch: best.LeaderEpoch}, true, nil
+}
+
+// maxTimestamp is the largest timestamp of the segments that hold durable records.
+func (p *Partition) maxTimestamp() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	highest := base.NoTimestamp
+	for _, s := range p.segments {
+		if s.start < p.hwPos {
+			highest = max(highest, s.maxTimestamp)
+		}
+	}
+	return highest
+}
+
+// batchAt reads the batch at pos, whose header is h.
+func (p *Partition) batchAt(pos int64, h record.Header) ([]byte, error) {
+	s := Slice{p: p, pos: pos, n: int64(h.Size()), first: h.BaseOffset, next: h.LastOffset() + 1}
+	return s.Bytes()
+}
