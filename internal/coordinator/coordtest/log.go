@@ -248,6 +248,17 @@ func (l *Log) Batches() int {
 	return len(l.batches)
 }
 
+// Put appends one record that is durable at once.
+func (l *Log) Put(ctx context.Context, key, value []byte) error {
+	b := record.NewBuilder(record.BuilderOptions{})
+	b.Append(0, key, value)
+	_, err := l.Append(ctx, b.Build(0))
+	if err == nil {
+		l.Release()
+	}
+	return err
+}
+
 // Records decodes the whole log.
 func (l *Log) Records() ([]record.Record, error) {
 	l.mu.Lock()
