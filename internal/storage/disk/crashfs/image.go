@@ -98,6 +98,7 @@ func (fs *FS) CrashImage(rng *rand.Rand) *FS {
 }
 
 // CrashImageKeeping is CrashImage where each sector, size and change that was not synced survives with the given probability in percent.
+// With 0 nothing of it and with 100 all of it survives, and rng may be nil.
 func (fs *FS) CrashImageKeeping(rng *rand.Rand, percent int) *FS {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -133,7 +134,12 @@ type imageMaker struct {
 	entries map[*node]map[string]*node // of folders with drawn changes
 }
 
-func (m *imageMaker) keeps() bool { return m.rng.IntN(100) < m.percent }
+func (m *imageMaker) keeps() bool {
+	return m.percent >= 100 || m.percent > 0 && m.rng.IntN(100) < m.percent
+}
+
+// older reports whether, of what survives, an older state is kept rather than the newest: never in an image that keeps everything.
+func (m *imageMaker) older(oneIn int) bool { return m.percent < 100 && m.rng.IntN(oneIn) == 0 }
 
 func (m *imageMaker) copyOf(n *node) *node {
 	if c := m.copies[n]; c != nil {
@@ -161,9 +167,9 @@ func (m *imageMaker) copyData(n, c *node) {
 	c.size = n.syncedSize
 	if n.size != n.syncedSize && m.keeps() {
 		c.size = n.size
-		if m.rng.IntN(2) == 0 { // or one between
+		if m.older(2) { // or one between
 			low, high := min(n.size, n.syncedSize)/sectorBytes, max(n.size, n.syncedSize)/sectorBytes
-			c.size = (low + m.rng.Int64N(high-low+1)) * sectorBytes
+			c.size = max(min(n.size, n.syncedSize), (low+m.rng.Int64N(high-low+1))*sectorBytes)
 		}
 	}
 	c.syncedSize = c.size
@@ -192,7 +198,7 @@ func (m *imageMaker) tornPage(v *versions) *page {
 		pick := -1
 		if m.keeps() {
 			pick = len(v.later) - 1
-			if pick > 0 && m.rng.IntN(4) == 0 {
+			if pick > 0 && m.older(4) {
 				pick = m.rng.IntN(len(v.later))
 			}
 		}
