@@ -52,7 +52,7 @@ func (h fileHeader) encode(b []byte) {
 	le.PutUint64(b[48:], uint64(h.prevEnd))
 	le.PutUint64(b[56:], uint64(h.size))
 	le.PutUint32(b[64:], 0)
-	le.PutUint32(b[68:], crc32.Checksum(b[:68], castagnoli))
+	le.PutUint32(b[68:], crcOf(b[:68]))
 }
 
 var (
@@ -61,7 +61,7 @@ var (
 )
 
 func decodeFileHeader(b []byte) (fileHeader, error) {
-	if len(b) < fileHeaderBytes || string(b[:8]) != fileMagic || le.Uint32(b[68:]) != crc32.Checksum(b[:68], castagnoli) {
+	if len(b) < fileHeaderBytes || string(b[:8]) != fileMagic || le.Uint32(b[68:]) != crcOf(b[:68]) {
 		return fileHeader{}, errNoHeader
 	}
 	if v := le.Uint32(b[8:]); v != formatVersion {
@@ -111,13 +111,13 @@ func (h groupHeader) encode(b []byte) {
 	le.PutUint32(b[72:], h.runs)
 	le.PutUint32(b[76:], h.tableCRC)
 	clear(b[80:92])
-	le.PutUint32(b[92:], crc32.Checksum(b[:92], castagnoli))
+	le.PutUint32(b[92:], crcOf(b[:92]))
 }
 
 // decodeGroupHeader reports whether b begins with the whole header of a group. It says nothing of the group's place in the chain.
 func decodeGroupHeader(b []byte) (groupHeader, bool) {
 	if len(b) < groupHeaderBytes || le.Uint32(b) != groupMagic || le.Uint16(b[4:]) != formatVersion ||
-		le.Uint32(b[92:]) != crc32.Checksum(b[:92], castagnoli) {
+		le.Uint32(b[92:]) != crcOf(b[:92]) {
 		return groupHeader{}, false
 	}
 	h := groupHeader{
@@ -172,3 +172,6 @@ func decodeRun(b []byte, body int64) (run, bool) {
 	ok := r.at >= groupHeaderBytes && r.length >= 0 && r.at <= groupHeaderBytes+body && r.length <= groupHeaderBytes+body-r.at
 	return r, ok
 }
+
+// crcOf is the CRC32C of b, the only checksum in the format.
+func crcOf(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }

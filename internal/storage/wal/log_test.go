@@ -115,10 +115,12 @@ func checkReplay(t testing.TB, got []replayed, want []string) {
 func TestEntriesComeBackInOrderAfterReopen(t *testing.T) {
 	t.Parallel()
 	fs := newFS(t)
+	cfg := smallConfig(fs)
+	cfg.MaxBytes *= 2
 	var want []string
 	for round := range 4 {
 		got, replay := collect()
-		l := mustOpen(t, smallConfig(fs), 0, replay)
+		l := mustOpen(t, cfg, 0, replay)
 		checkReplay(t, *got, want)
 		for i := range 20 {
 			data := fmt.Sprintf("round %d entry %d %s", round, i, bytes.Repeat([]byte{'x'}, i*100))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ottlaio/ottla/internal/storage/disk"
@@ -102,7 +103,7 @@ func start(cfg Config, m medium, r *recovery) (*Log, error) {
 	if err := l.writeFileHeader(first); err != nil {
 		return nil, errors.Join(err, first.f.Close())
 	}
-	l.cfg.GroupBytes = int(max(l.block, min(int64(cfg.GroupBytes), cfg.FirstFileBytes/4)&^(l.block-1)))
+	l.cfg.GroupBytes = int(max(l.block, min(int64(cfg.GroupBytes), cfg.FirstFileBytes/2)&^(l.block-1)))
 	l.takeOver(r, first)
 	l.beginLocked(r.last + 1)
 	l.stats.Direct = first.f.Direct()
@@ -135,10 +136,31 @@ func (l *Log) firstFile(r *recovery) (*file, error) {
 			l.stats.FillTime += time.Since(start)
 			return &file{number: number, size: size, f: h, salt: newSalt(), first: r.last + 1}, nil
 		}
-		if !disk.IsNoSpace(err) || size == minFileBytes {
+		if !disk.IsNoSpace(err) {
 			return nil, err
 		}
+		if size == minFileBytes {
+			return l.reuseFirst(r, number, err)
+		}
 	}
+}
+
+// reuseFirst takes a file that holds nothing that is needed, when the disk has no room for a new one.
+func (l *Log) reuseFirst(r *recovery, number uint64, full error) (*file, error) {
+	i := slices.IndexFunc(r.files, func(x *foundFile) bool {
+		return x.state != foreign && x.size >= minFileBytes && x.size%maxBlockBytes == 0 && !slices.Contains(r.chain, x)
+	})
+	if i < 0 {
+		return nil, full
+	}
+	x := r.files[i]
+	h, err := l.medium.reuse(x.number, number)
+	if err != nil {
+		return nil, errors.Join(full, err)
+	}
+	r.files = slices.Delete(r.files, i, i+1)
+	l.stats.FilesReused++
+	return &file{number: number, size: x.size, f: h, salt: newSalt(), first: r.last + 1}, nil
 }
 
 // takeOver puts the files that recovery found to where they belong.
@@ -151,23 +173,18 @@ func (l *Log) takeOver(r *recovery, first *file) {
 		maxBytes: l.cfg.MaxBytes - l.cfg.FirstFileBytes,
 		cur:      first, pos: l.block, lastNumber: first.number, allocated: first.size, released: r.from,
 	}
-	inChain := map[*foundFile]bool{}
-	for _, x := range r.chain {
-		inChain[x] = true
-	}
 	for _, x := range r.files {
 		f := &file{number: x.number, size: x.size, first: x.h.first, last: x.lastSeq}
 		switch {
 		case x.state == foreign:
 			continue // not ours to touch
-		case inChain[x] && x.lastSeq >= r.from:
+		case slices.Contains(r.chain, x) && x.lastSeq >= r.from:
 			s.live = append(s.live, f)
 		default:
 			s.retire(f)
 		}
 		s.allocated += x.size
 	}
-	// What lies at the wal's end may have been damaged: keep a mark owed only for groups that this log writes.
 }
 
 func alignedBuffer(size, align int64) []byte { return disk.AlignedBuffer(int(size), int(align)) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"slices"
@@ -380,7 +379,7 @@ func (r *recovery) header(x *foundFile, pos int64) (h groupHeader, reason string
 // checkGroup checks table and runs of a group whose header is whole. b holds it up to the padding.
 func checkGroup(h groupHeader, b []byte) *badGroup {
 	table := b[groupHeaderBytes+h.body:]
-	if crc32.Checksum(table, castagnoli) != h.tableCRC {
+	if crcOf(table) != h.tableCRC {
 		return &badGroup{reason: "the table of runs is damaged", header: true}
 	}
 	var bad *badGroup
@@ -389,7 +388,7 @@ func checkGroup(h groupHeader, b []byte) *badGroup {
 		if !ok {
 			return &badGroup{reason: "the table of runs is not consistent", header: true}
 		}
-		if crc32.Checksum(b[run.at:run.at+run.length], castagnoli) == run.crc {
+		if crcOf(b[run.at:run.at+run.length]) == run.crc {
 			continue
 		}
 		if bad == nil {
@@ -452,6 +451,7 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 	case at == 0: // nothing whole follows in this file
 		next = x.endSeq + 1
 		e.Last = x.endSeq
+		e.Length = max(0, x.endPos-pos)
 	default:
 		e.Last = next - 1
 	}

@@ -83,7 +83,7 @@ const (
 const (
 	DefaultMaxBytes       = 1 << 30
 	DefaultFileBytes      = 64 << 20
-	DefaultGroupBytes     = 1 << 20
+	DefaultGroupBytes     = 2 << 20
 	DefaultPendingBytes   = 64 << 20
 	DefaultIdleMark       = 5 * time.Millisecond
 	DefaultFullWait       = 2 * time.Second
@@ -104,7 +104,7 @@ type Config struct {
 	FileBytes int64
 	// FirstFileBytes is the size of the file that Open makes, before the larger ones are filled behind it. Default 4 MiB.
 	FirstFileBytes int64
-	// GroupBytes caps a commit group. An entry that is larger gets a group of its own. Default 1 MiB.
+	// GroupBytes caps a commit group. An entry that is larger gets a group of its own. Default 2 MiB.
 	GroupBytes int
 	// PendingBytes bounds the memory for groups that are reserved, filling or being written. One reservation that is larger is granted
 	// alone. Default 64 MiB.

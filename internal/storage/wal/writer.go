@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"syscall"
 	"time"
 )
@@ -90,7 +89,7 @@ func (l *Log) writeGroup(g *group) error {
 	if err != nil {
 		return err
 	}
-	l.headerOf(f, g.seq, pos, 0, g.end-groupHeaderBytes, len(g.runs), crc32.Checksum(table, castagnoli)).encode(g.buf)
+	l.headerOf(f, g.seq, pos, 0, g.end-groupHeaderBytes, len(g.runs), crcOf(table)).encode(g.buf)
 	start := time.Now()
 	if _, err := f.f.WriteAt(g.buf[:g.size], pos); err != nil {
 		return fmt.Errorf("write group %d to %s at %d: %w", g.seq, l.medium.name(f.number), pos, err)
