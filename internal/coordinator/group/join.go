@@ -193,7 +193,9 @@ func (m *Machine) replaceStatic(fx *coordinator.Effects, g *classicGroup, r *joi
 		mb.sync = nil
 	}
 	fx.CancelTimer(sessionTimer(g, former))
+	m.use(-mb.size())
 	g.rename(mb, id)
+	m.use(mb.size())
 	mb.fresh = false
 	m.session(fx, g, mb)
 	m.update(g, mb, r, r.call)

@@ -94,7 +94,6 @@ type runner struct {
 	ids     int
 	began   time.Time
 	waiting []*waiting
-	err     error
 }
 
 // waiting is a request without an answer yet.

@@ -1,0 +1,366 @@
+package group
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
+)
+
+// The fault model: appends are refused, or become durable late; the process dies at any moment, and of what was not durable by then any
+// number of batches survive, from the first on; state is given up and replayed at any moment. Whatever happens:
+//
+//   - an offset whose commit was answered is never lost, and nobody who was told of an offset is ever told of an older one;
+//   - of the members of a group at most one is told in each generation that it leads, and those told of the generation agree on the
+//     protocol;
+//   - replaying the log gives the state that the coordinator has, but for what is not recorded;
+//   - the memory that the coordinator says it takes is the sum of what it holds.
+
+// TestHistories tries random histories. A seed that fails is printed in the test's name.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 3))
+			synctest.Test(t, func(t *testing.T) { history(t, 300, rnd.IntN) })
+		})
+	}
+}
+
+// FuzzHistories looks for histories that break the rules; each byte is a choice.
+func FuzzHistories(f *testing.F) {
+	for seed := range uint64(4) {
+		rnd := rand.New(rand.NewPCG(seed, 4))
+		choices := make([]byte, 400)
+		for i := range choices {
+			choices[i] = byte(rnd.Uint32())
+		}
+		f.Add(choices)
+	}
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		pick := func(n int) int {
+			if len(choices) == 0 {
+				return 0
+			}
+			c := int(choices[0])
+			choices = choices[1:]
+			return c % n
+		}
+		synctest.Test(t, func(t *testing.T) { history(t, min(len(choices)/2, 300), pick) })
+	})
+}
+
+// historian runs a history and holds it to the rules.
+type historian struct {
+	*runner
+	pick func(n int) int
+
+	attempted map[string]int64 // by group and partition: the highest offset of any commit so far
+	known     map[string]int64 // the highest that anybody was told of
+	clients   map[string]*historyClient
+	lives     map[*Machine]int
+	leaders   map[string]string // group, generation, life → member that was told it leads
+	protocols map[string]string // the same → protocol
+	problems  []string
+}
+
+// historyClient is a client with one request under way at most, as real ones are for membership.
+type historyClient struct {
+	group, name, member string
+	instance            *string
+	generation          int32
+	protocol            string
+	members             []string // as the leader learnt them
+	busy                bool
+	life                int // of the state that its last join came to
+}
+
+func history(t *testing.T, steps int, pick func(n int) int) {
+	h := &historian{
+		runner: newRunner(t), pick: pick,
+		attempted: map[string]int64{}, known: map[string]int64{}, clients: map[string]*historyClient{},
+		lives: map[*Machine]int{}, leaders: map[string]string{}, protocols: map[string]string{},
+	}
+	defer func() { h.service.Close() }()
+	h.cfg.InitialRebalanceDelay = time.Second
+	h.service.Close()
+	h.start()
+	for _, group := range []string{"g", "h"} {
+		for i := range 4 {
+			c := &historyClient{group: group, name: fmt.Sprintf("%s%d", group, i)}
+			if i >= 2 {
+				c.instance = ptr(c.name)
+			}
+			h.clients[c.name] = c
+		}
+	}
+	for range steps {
+		h.step()
+		synctest.Wait()
+		h.answered()
+		if len(h.problems) > 0 {
+			t.Fatal(strings.Join(h.problems, "\n"))
+		}
+	}
+	h.topic.Of(0).Release()
+	synctest.Wait()
+	h.checkReplay()
+	synctest.Wait()
+	h.crash(args{})
+	for _, key := range slices.Sorted(maps.Keys(h.known)) {
+		h.read(key)
+	}
+	synctest.Wait()
+	h.answered()
+	if len(h.problems) > 0 {
+		t.Fatal(strings.Join(h.problems, "\n"))
+	}
+}
+
+func (h *historian) failf(format string, args ...any) {
+	h.problems = append(h.problems, fmt.Sprintf(format, args...))
+}
+
+func (h *historian) step() {
+	switch n := h.pick(100); {
+	case n < 25:
+		h.write(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
+	case n < 35:
+		h.read(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
+	case n < 75:
+		h.act(h.clients[fmt.Sprintf("%c%d", 'g'+rune(h.pick(2)), h.pick(4))])
+	case n < 85:
+		time.Sleep([]time.Duration{time.Millisecond, time.Second, 4 * time.Second, 11 * time.Second}[h.pick(4)])
+	case n < 89:
+		h.topic.Of(0).Hold()
+	case n < 94:
+		h.topic.Of(0).Release()
+	case n < 95:
+		h.topic.Of(0).Refuse(1)
+	case n < 96:
+		h.reload(args{})
+	case n < 98:
+		h.crash(args{named: map[string]string{"keep": fmt.Sprint(h.pick(4))}})
+	default:
+		h.checkReplay()
+	}
+}
+
+// write commits the next offset of a key, which is a group and a partition.
+func (h *historian) write(key string) {
+	group, _, _ := strings.Cut(key, " ")
+	offset := h.attempted[key] + 1
+	h.attempted[key] = offset
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 9, group, -1
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset = int32(key[len(key)-1]-'0'), offset
+	topics := []CommitTopic{{Name: "t", ID: topicID(1), Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	expect(h.runner, key, h.service.CommitOffsets(req, topics), func(done Committed) []string {
+		if done.Code != nil || done.Partitions[0][0] != 0 {
+			h.failf("commit of %s=%d: %v", key, offset, done)
+		}
+		h.known[key] = max(h.known[key], offset)
+		return nil
+	})
+}
+
+// read fetches the offset of a key. What was known before it was asked has to be in the answer.
+func (h *historian) read(key string) {
+	group, _, _ := strings.Cut(key, " ")
+	before := h.known[key]
+	topics := []FetchTopic{{Name: "t", ID: topicID(1), Partitions: []int32{int32(key[len(key)-1] - '0')}}}
+	expect(h.runner, key, h.service.FetchOffsets(group, topics), func(fetched []FetchedTopic) []string {
+		got := max(fetched[0].Partitions[0].Offset, 0)
+		if got < before || got > h.attempted[key] {
+			h.failf("%s is %d; want %d, which was answered before, to %d, which was tried", key, got, before, h.attempted[key])
+		}
+		h.known[key] = max(h.known[key], got)
+		return nil
+	})
+}
+
+// act has a client do what a client may do next.
+func (h *historian) act(c *historyClient) {
+	if c.busy {
+		if h.pick(10) == 0 {
+			*c = historyClient{group: c.group, name: c.name, instance: c.instance} // it restarts
+		}
+		return
+	}
+	switch h.pick(6) {
+	case 0, 1:
+		h.joinGroup(c)
+	case 2, 3:
+		h.syncGroup(c)
+	case 4:
+		req := kmsg.NewPtrHeartbeatRequest()
+		req.Group, req.MemberID, req.InstanceID, req.Generation = c.group, c.member, c.instance, c.generation
+		expect(h.runner, c.name, h.service.Heartbeat(req), func(*kmsg.HeartbeatResponse) []string { return nil })
+	case 5:
+		req := kmsg.NewPtrLeaveGroupRequest()
+		req.Version, req.Group = 5, c.group
+		req.Members = []kmsg.LeaveGroupRequestMember{{MemberID: c.member, InstanceID: c.instance}}
+		c.member = ""
+		expect(h.runner, c.name, h.service.LeaveGroup(req), func(*kmsg.LeaveGroupResponse) []string { return nil })
+	}
+}
+
+func (h *historian) joinGroup(c *historyClient) {
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version = int16([]int{3, 5, 9}[h.pick(3)])
+	req.Group, req.MemberID, req.InstanceID, req.ProtocolType = c.group, c.member, c.instance, "consumer"
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 10000, 5000
+	for _, name := range [][]string{{"range"}, {"sticky", "range"}, {"range", "sticky"}}[h.pick(3)] {
+		req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: subscription("t")})
+	}
+	c.busy = true
+	at := *c
+	coordinator.Submit(h.service.runtime, 0, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) {
+		if _, ok := h.lives[m]; !ok {
+			h.lives[m] = len(h.lives)
+		}
+		at.life = h.lives[m] // that of the answer too, or there is none
+		c.Answer(fx, struct{}{})
+	})
+	expectEither(h.runner, c.name, h.service.JoinGroup(Client{ID: c.name}, req), func(resp *kmsg.JoinGroupResponse, err error) {
+		if c.busy = false; err != nil {
+			return
+		}
+		switch codeName(resp.ErrorCode) {
+		case "ok":
+			c.member, c.generation, c.protocol = resp.MemberID, resp.Generation, deref(resp.Protocol)
+			c.members = nil
+			for _, m := range resp.Members {
+				c.members = append(c.members, m.MemberID)
+			}
+			h.told(&at, resp)
+		case "MEMBER_ID_REQUIRED":
+			c.member = resp.MemberID
+		default:
+			c.member = ""
+		}
+	})
+}
+
+// told notes what a member was told of a generation. The numbers of generations come again after the state was given up.
+func (h *historian) told(c *historyClient, resp *kmsg.JoinGroupResponse) {
+	key := fmt.Sprintf("%s %d %d", c.group, resp.Generation, c.life)
+	if known, ok := h.protocols[key]; ok && known != deref(resp.Protocol) {
+		h.failf("%s: protocols %s and %s", key, known, deref(resp.Protocol))
+	}
+	h.protocols[key] = deref(resp.Protocol)
+	if resp.LeaderID != resp.MemberID || c.instance != nil {
+		return // a static leader comes back under a new id
+	}
+	if known, ok := h.leaders[key]; ok && known != resp.MemberID {
+		h.failf("%s: leaders %s and %s", key, known, resp.MemberID)
+	}
+	h.leaders[key] = resp.MemberID
+}
+
+func (h *historian) syncGroup(c *historyClient) {
+	req := kmsg.NewPtrSyncGroupRequest()
+	req.Version = 3
+	req.Group, req.MemberID, req.InstanceID, req.Generation = c.group, c.member, c.instance, c.generation
+	for _, m := range c.members {
+		req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: m, MemberAssignment: []byte(m)})
+	}
+	c.busy = true
+	expectEither(h.runner, c.name, h.service.SyncGroup(req), func(resp *kmsg.SyncGroupResponse, err error) {
+		c.busy = false
+		if err == nil && codeName(resp.ErrorCode) == "UNKNOWN_MEMBER_ID" {
+			c.member = ""
+		}
+	})
+}
+
+// expectEither is expect for callers that want the error too.
+func expectEither[A any](r *runner, label string, c *coordinator.Call[A], then func(A, error)) {
+	w := &waiting{label: label, done: make(chan struct{})}
+	r.waiting = append(r.waiting, w)
+	ctx := r.t.Context()
+	go func() {
+		defer close(w.done)
+		answer, err := c.Wait(ctx)
+		w.answer = func() []string { then(answer, err); return nil }
+	}()
+}
+
+// checkReplay compares the coordinator's state with what its log gives, and its account of its memory with what it holds.
+func (h *historian) checkReplay() {
+	log := h.topic.Of(0)
+	c := coordinator.Submit(h.service.runtime, 0, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) {
+		c.Answer(fx, struct{}{})
+		if want := weigh(m); m.used != want {
+			h.failf("the state takes %d bytes, not %d", want, m.used)
+		}
+		replayed, err := replayLog(log)
+		if err != nil {
+			h.failf("replay: %v", err)
+			return
+		}
+		if len(fx.Records()) > 0 {
+			return // of this batch, which is not in the log yet
+		}
+		for id, g := range m.groups {
+			if g.state == preparing || g.state == completing {
+				delete(replayed.groups, id) // what members do is recorded when they are done
+			}
+		}
+		kept := &Machine{groups: map[string]*classicGroup{}, offsets: m.offsets}
+		for id, g := range m.groups {
+			if g.state == stable || g.state == empty {
+				kept.groups[id] = g
+			}
+		}
+		want, got := dumpMachine(kept, h.began, true), dumpMachine(replayed, h.began, true)
+		if !slices.Equal(want, got) {
+			h.failf("the coordinator has\n%s\nits log gives\n%s", strings.Join(want, "\n"), strings.Join(got, "\n"))
+		}
+	})
+	expect(h.runner, "check", c, func(struct{}) []string { return nil })
+}
+
+func replayLog(l *coordtest.Log) (*Machine, error) {
+	records, err := l.Records()
+	if err != nil {
+		return nil, err
+	}
+	m := newTestMachine()
+	for _, r := range records {
+		if err := m.Replay(coordinator.Record{Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value}); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// weigh is what Machine.used should be.
+func weigh(m *Machine) int64 {
+	var n int64
+	for _, g := range m.groups {
+		n += groupOverhead + pendingOverhead*int64(len(g.pending))
+		for _, mb := range g.order {
+			n += mb.size()
+		}
+	}
+	for _, topics := range m.offsets {
+		for _, partitions := range topics {
+			for _, c := range partitions {
+				n += c.size()
+			}
+		}
+	}
+	return n
+}
