@@ -1,0 +1,59 @@
+package api
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ottlaio/ottla/internal/config"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/storage"
+)
+
+// Deps are the parts of the broker that requests are about.
+type Deps struct {
+	Config   *config.Broker
+	Metadata *metadata.Metadata
+	Engine   *storage.Engine
+	Groups   *group.Service
+	Logger   *slog.Logger
+}
+
+// API answers the requests of all connections. It implements wire.Handler and is safe for concurrent use.
+type API struct {
+	config   *config.Broker
+	metadata *metadata.Metadata
+	engine   *storage.Engine
+	groups   *group.Service
+	logger   *slog.Logger
+
+	rows        []api                // by key; a row without handler is an API that is not served
+	current     atomic.Pointer[view] // never nil once New has returned
+	following   sync.Mutex           // held while current is replaced
+	topicViews  sync.Map             // base.TopicID to *topicView, entries of older images among them
+	sessions    *fetchSessions
+	producerIDs *producerIDs
+}
+
+// New returns the handlers over the given parts, all of which must be there. It subscribes to the metadata; the subscription that
+// makes the engine follow the metadata must have been made before, so that no client hears of a topic that the engine lacks.
+func New(d Deps) *API {
+	a := &API{
+		config:      d.Config,
+		metadata:    d.Metadata,
+		engine:      d.Engine,
+		groups:      d.Groups,
+		logger:      d.Logger,
+		sessions:    newFetchSessions(d.Config.FetchSessionCacheSlots),
+		producerIDs: &producerIDs{metadata: d.Metadata},
+	}
+	for _, row := range table() {
+		for len(a.rows) <= int(row.key) {
+			a.rows = append(a.rows, api{})
+		}
+		a.rows[row.key] = row
+	}
+	a.begin(a.metadata.Subscribe(a.follow))
+	return a
+}

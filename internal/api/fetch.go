@@ -1,0 +1,253 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage"
+	"github.com/ottlaio/ottla/internal/wire"
+)
+
+// Fetch v4–18 (key 1)
+//
+//   - First phase: the fetch session takes over what the request changes (KIP-227). Second phase: wait until min bytes are there,
+//     max wait has passed, or a partition has an error; then answer.
+//   - The answer holds positions; records are copied from the tail or a segment while it is written to the socket (fetch_answer.go).
+//   - The first partition that has records gives at least one batch, however large; after that the limits of the partition, of the
+//     request and of the broker (fetch.max.bytes) hold.
+//   - In a session only partitions that changed are answered: new records, another high watermark or log start offset, an error.
+//   - read_committed reads up to the last stable offset, and its list of aborted transactions is empty where read_uncommitted's is
+//     null.
+//   - v9 checks the leader epoch that the client knows (KIP-320), v12 tells where its log diverges (KIP-595), v13 names topics by id
+//     (KIP-516), v16 tells the endpoints of new leaders (KIP-951).
+//
+// Left out on purpose: fetching as a replica. A replica id of 0 or above names a follower, and this broker has none:
+// NOT_LEADER_OR_FOLLOWER, as from a leader that does not know the replica. There is no other replica to prefer (KIP-392), and
+// INCONSISTENT_TOPIC_ID cannot arise because logs go by topic id.
+
+func (a *API) fetch(_ context.Context, c *call, req *kmsg.FetchRequest) (wire.Pending, error) {
+	f := &fetching{api: a, call: c, req: req}
+	if replicaOf(req) >= 0 {
+		f.session = newFetchSession(req.Version >= 13, 0)
+		f.session.updateLocked(req)
+		f.replica = true
+		return f, nil
+	}
+	f.session, f.err = a.sessions.open(req, time.Now())
+	return f, nil
+}
+
+// replicaOf is the broker that fetches, -1 for a consumer. It moved in v15 (KIP-903).
+func replicaOf(req *kmsg.FetchRequest) int32 {
+	if req.Version >= 15 {
+		return req.ReplicaState.ID
+	}
+	return req.ReplicaID
+}
+
+// fetching is one fetch between its two phases.
+type fetching struct {
+	api     *API
+	call    *call
+	req     *kmsg.FetchRequest
+	session *fetchSession
+	err     error // of the whole request
+	replica bool
+	results []fetchResult
+}
+
+// fetchResult is what one partition gives.
+type fetchResult struct {
+	target    *fetchTarget
+	err       error
+	offsets   storage.Offsets
+	slice     storage.Slice
+	diverging *divergence
+	leader    *base.BrokerID // told to a client that goes by an old epoch
+	epoch     base.LeaderEpoch
+}
+
+// divergence is where the client's log stops being a prefix of this one.
+type divergence struct {
+	epoch base.LeaderEpoch
+	end   base.Offset
+}
+
+// Wait implements wire.Pending.
+func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
+	if f.err != nil {
+		return f.answerError(f.err), nil
+	}
+	defer f.release()
+	timer := time.NewTimer(time.Duration(max(f.req.MaxWaitMillis, 0)) * time.Millisecond)
+	defer timer.Stop()
+	for last := f.req.MaxWaitMillis <= 0; ; {
+		// Watching begins before the look, so that nothing that comes after the look goes unnoticed.
+		changed, enough := f.read(last)
+		if enough {
+			return f.finish()
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			last = true
+		case <-f.call.Conn.Draining():
+			last = true
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// release gives back what a session that is not kept holds.
+func (f *fetching) release() {
+	f.session.mu.Lock()
+	defer f.session.mu.Unlock()
+	if f.session.id == noSession {
+		f.session.closeLocked()
+	}
+}
+
+// read looks at every partition and reports whether that makes an answer: there are min bytes, a partition has an error, there is
+// nothing to wait for, or this is the last look. If not, the channel is signalled when it is worth looking again.
+func (f *fetching) read(last bool) (changed <-chan struct{}, enough bool) {
+	s := f.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resolveLocked(f.api.view())
+	if !last {
+		changed = s.watchLocked()
+	}
+	f.results = f.results[:0]
+	limit := int64(min(f.req.MaxBytes, int32(min(f.api.view().broker.FetchMaxBytes, 1<<31-1))))
+	wanted := min(int64(f.req.MinBytes), limit)
+	var bytes int64
+	waitable := false
+	for t := s.ring.next; t != &s.ring; t = t.next {
+		r := f.readPartition(t, limit-bytes, bytes == 0)
+		bytes += int64(r.slice.Len())
+		enough = enough || r.diverging != nil || r.err != nil && t.err == nil
+		waitable = waitable || t.err == nil
+		f.results = append(f.results, r)
+	}
+	return changed, enough || last || !waitable || bytes >= wanted
+}
+
+// readPartition finds what one partition has for the client: at most left bytes, but one batch whole where none was found so far.
+func (f *fetching) readPartition(t *fetchTarget, left int64, first bool) fetchResult {
+	r := fetchResult{target: t}
+	switch {
+	case f.replica:
+		r.err = errNotFollowed
+	case t.err != nil:
+		r.err = t.err
+	default:
+		r.err = r.read(f.req.IsolationLevel == 1, min(int64(t.maxBytes), max(left, 0)), first)
+	}
+	return r
+}
+
+var errNotFollowed = refuse(kerr.NotLeaderForPartition, "The replica is not one of this partition.")
+
+// read is readPartition for a partition that exists.
+func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
+	t, p := r.target, r.target.partition
+	r.epoch = t.place.LeaderEpoch
+	if err := checkEpoch(t.currentEpoch, r.epoch); err != nil {
+		r.leader = &t.place.Leader
+		return err
+	}
+	if t.lastEpoch != base.NoLeaderEpoch {
+		epoch, end := p.EpochEndOffset(t.lastEpoch)
+		if epoch == base.NoLeaderEpoch || end == base.NoOffset || t.offset < p.Offsets().LogStart {
+			return storage.ErrOffsetOutOfRange
+		}
+		if epoch < t.lastEpoch || end < t.offset {
+			r.diverging = &divergence{epoch: epoch, end: end}
+			r.offsets = p.Offsets()
+			return nil
+		}
+	}
+	o := storage.ReadOptions{MaxBytes: int(maxBytes), AtLeastOne: first, Upto: storage.HighWatermark}
+	if committed {
+		o.Upto = storage.LastStable
+	}
+	slice, err := p.Read(t.offset, o)
+	if err != nil {
+		return err
+	}
+	// The offsets are read after the records: a high watermark never lies below the records that come with it.
+	r.slice, r.offsets = slice, p.Offsets()
+	return nil
+}
+
+// checkEpoch compares the leader epoch that a client knows with the broker's (KIP-320).
+func checkEpoch(client, broker base.LeaderEpoch) error {
+	switch {
+	case client == base.NoLeaderEpoch || client == broker:
+		return nil
+	case client < broker:
+		return errFencedLeaderEpoch
+	}
+	return errUnknownLeaderEpoch
+}
+
+// finish settles the session and makes the answer of the results.
+func (f *fetching) finish() (wire.Answer, error) {
+	s := f.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := f.req.SessionEpoch == initialEpoch || f.req.SessionEpoch == finalEpoch
+	if !full && s.id != noSession && s.epoch != nextEpoch(f.req.SessionEpoch) {
+		return f.answerError(errSessionEpoch), nil // another request used the session meanwhile
+	}
+	if f.req.Version >= 7 && f.req.SessionEpoch == initialEpoch && !f.replica {
+		f.api.sessions.keepLocked(s, time.Now())
+	}
+	if s.id != noSession {
+		f.noteAnswered(full)
+	}
+	return f.answer(s.id), nil
+}
+
+// noteAnswered remembers what a kept session is told, and leaves out of the results what it knows already.
+func (f *fetching) noteAnswered(full bool) {
+	kept := f.results[:0]
+	for _, r := range f.results {
+		if r.note() || full {
+			kept = append(kept, r)
+		}
+		if r.slice.Len() > 0 {
+			f.session.moveToBack(r.target)
+		}
+	}
+	f.results = kept
+}
+
+// note reports whether a result tells the client something new.
+func (r *fetchResult) note() bool {
+	t := r.target
+	if r.err != nil {
+		t.highWatermark = -1 // tell it when the error has gone
+		return true
+	}
+	news := r.slice.Len() > 0 || r.diverging != nil || t.highWatermark != r.offsets.HighWatermark || t.logStart != r.offsets.LogStart
+	t.highWatermark, t.logStart = r.offsets.HighWatermark, r.offsets.LogStart
+	if r.diverging != nil {
+		t.highWatermark = -1
+	}
+	return news
+}
+
+// codeOf is the code of a partition's error. Damage is not logged here: the engine has reported it.
+func (f *fetching) codeOf(err error) int16 {
+	if errors.Is(err, storage.ErrOffsetOutOfRange) {
+		return kerr.OffsetOutOfRange.Code
+	}
+	return f.api.codeOf(f.call, err)
+}

@@ -1,0 +1,80 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/wire"
+)
+
+// FindCoordinator v0–6 (key 10)
+//
+//   - v0 finds groups only; v1 names the kind of coordinator; v4 takes several keys (KIP-699); v6 adds share groups (KIP-932).
+//   - The coordinator of a group leads a partition of __consumer_offsets, which is created when it is first asked for.
+//
+// Left out on purpose: the coordinators of transactions and of share groups. Asking for one is INVALID_REQUEST, as from a Kafka
+// broker that does not run it.
+
+// The kinds of coordinators.
+const (
+	groupCoordinator       int8 = 0
+	transactionCoordinator int8 = 1
+	shareCoordinator       int8 = 2
+)
+
+var (
+	errNoTransactionCoordinator = refuse(kerr.InvalidRequest, "This broker does not support transactions.")
+	errNoShareCoordinator       = refuse(kerr.InvalidRequest, "This broker does not support share groups.")
+	errUnknownCoordinator       = refuse(kerr.InvalidRequest, "Unknown coordinator key type.")
+	errNoCoordinator            = refuse(kerr.CoordinatorNotAvailable, "The coordinator is not available.")
+)
+
+func (a *API) findCoordinator(_ context.Context, c *call, req *kmsg.FindCoordinatorRequest) (wire.Pending, error) {
+	return later(func(ctx context.Context) (kmsg.Response, error) {
+		resp := answer[kmsg.FindCoordinatorResponse](req)
+		at, err := a.coordinatorFor(ctx, c, req.CoordinatorType)
+		if req.Version < 4 {
+			found := a.foundCoordinator(c, req.CoordinatorKey, at, err)
+			resp.ErrorCode, resp.ErrorMessage = found.ErrorCode, found.ErrorMessage
+			resp.NodeID, resp.Host, resp.Port = found.NodeID, found.Host, found.Port
+			return resp, nil
+		}
+		for _, key := range req.CoordinatorKeys {
+			resp.Coordinators = append(resp.Coordinators, a.foundCoordinator(c, strings.Clone(key), at, err))
+		}
+		return resp, nil
+	})
+}
+
+// coordinatorFor is where the coordinators of a kind are: on this broker, all of them.
+func (a *API) coordinatorFor(ctx context.Context, c *call, kind int8) (endpoint, error) {
+	switch kind {
+	case groupCoordinator:
+	case transactionCoordinator:
+		return endpoint{}, errNoTransactionCoordinator
+	case shareCoordinator:
+		return endpoint{}, errNoShareCoordinator
+	default:
+		return endpoint{}, errUnknownCoordinator
+	}
+	if err := a.groups.Ensure(ctx); err != nil {
+		a.logger.Warn("the group coordinator's topic could not be created", "err", err)
+		return endpoint{}, errNoCoordinator
+	}
+	return a.ownEndpoint(c), nil
+}
+
+func (a *API) foundCoordinator(c *call, key string, at endpoint, err error) kmsg.FindCoordinatorResponseCoordinator {
+	out := kmsg.NewFindCoordinatorResponseCoordinator()
+	out.Key = key
+	if err != nil {
+		out.ErrorCode, out.ErrorMessage = a.codeOf(c, err), messageOf(err)
+		out.NodeID, out.Host, out.Port = -1, "", -1
+		return out
+	}
+	out.NodeID, out.Host, out.Port = int32(at.id), at.host, at.port
+	return out
+}

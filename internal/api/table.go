@@ -1,0 +1,56 @@
+package api
+
+// api is one row of the table: an API key, the versions of it that are served, and its handler.
+type api struct {
+	key      int16
+	min, max int16
+	shownMin int16 // the lowest version that ApiVersions shows, where that is not min; such versions are still refused
+	handle   handler
+}
+
+// showsFrom marks a row whose shown range begins lower than what is served.
+func (r api) showsFrom(version int16) api {
+	r.shownMin = version
+	return r
+}
+
+func serve(key, min, max int16, h handler) api {
+	return api{key: key, min: min, max: max, shownMin: min, handle: h}
+}
+
+// table is what this broker serves. Dispatch, ApiVersions and docs/protocol.md all read it; a test compares its ranges with what
+// Apache Kafka 4.3 shows. A row is here only if its handler works: nothing is advertised before it does.
+func table() []api {
+	return []api{
+		serve(0, 3, 13, typed((*API).produce)).showsFrom(0), // librdkafka takes the lowest version for a sign of an old broker (KAFKA-18659)
+		serve(1, 4, 18, typed((*API).fetch)),
+		serve(2, 1, 11, typed((*API).listOffsets)),
+		serve(3, 0, 13, typed((*API).topicMetadata)),
+		serve(8, 2, 10, typed((*API).offsetCommit)),
+		serve(9, 1, 10, typed((*API).offsetFetch)),
+		serve(10, 0, 6, typed((*API).findCoordinator)),
+		serve(11, 0, 9, typed((*API).joinGroup)),
+		serve(12, 0, 4, typed((*API).heartbeat)),
+		serve(13, 0, 5, typed((*API).leaveGroup)),
+		serve(14, 0, 5, typed((*API).syncGroup)),
+		serve(15, 0, 6, typed((*API).describeGroups)),
+		serve(16, 0, 5, typed((*API).listGroups)),
+		serve(18, 0, 4, typed((*API).apiVersions)),
+		serve(19, 2, 7, typed((*API).createTopics)),
+		serve(20, 1, 6, typed((*API).deleteTopics)),
+		serve(21, 0, 2, typed((*API).deleteRecords)),
+		serve(22, 0, 5, typed((*API).initProducerID)),
+		serve(23, 2, 4, typed((*API).offsetForLeaderEpoch)),
+		serve(32, 1, 4, typed((*API).describeConfigs)),
+		serve(33, 0, 2, typed((*API).alterConfigs)),
+		serve(35, 1, 5, typed((*API).describeLogDirs)),
+		serve(37, 0, 3, typed((*API).createPartitions)),
+		serve(42, 0, 2, typed((*API).deleteGroups)),
+		serve(44, 0, 1, typed((*API).incrementalAlterConfigs)),
+		serve(47, 0, 0, typed((*API).offsetDelete)),
+		serve(60, 0, 2, typed((*API).describeCluster)),
+		serve(61, 0, 0, typed((*API).describeProducers)),
+		serve(74, 0, 1, typed((*API).listConfigResources)),
+		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
+	}
+}
