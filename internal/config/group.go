@@ -1,0 +1,125 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// ResolveGroup returns the settings of a group in order of name: its own over the broker's.
+func ResolveGroup(group map[string]string, broker *Broker) []Value {
+	var all []Value
+	for _, d := range groups().defs {
+		value := inherited(broker.values, d)
+		if d.Synonym == "" {
+			value.Synonyms = []SynonymValue{{Name: d.Name, Value: d.Default, Source: SourceDefault}}
+		}
+		if text, ok := group[d.Name]; ok && d.Parse(text) == nil {
+			override(&value, canonical(d, text), SourceDynamicGroup)
+		}
+		all = append(all, value)
+	}
+	return all
+}
+
+// ValidateGroup checks the settings of a group one by one, against the broker's bounds, and together. The error is an
+// *InvalidError with Kafka's text.
+func ValidateGroup(group map[string]string, broker *Broker) error {
+	names := sortedKeys(group)
+	for _, name := range names {
+		if GroupDef(name) == nil {
+			return &InvalidError{name, "Unknown group config name: " + name}
+		}
+	}
+	for _, name := range names {
+		if err := GroupDef(name).Parse(group[name]); err != nil {
+			return err
+		}
+	}
+	values := map[string]int64{}
+	for _, v := range ResolveGroup(group, broker) {
+		if n, err := strconv.ParseInt(v.Value, 10, 64); err == nil {
+			values[v.Def.Name] = n
+		}
+	}
+	for _, d := range groups().defs {
+		if err := checkGroupBounds(broker.values, d.Name, values[d.Name]); err != nil {
+			return err
+		}
+	}
+	for _, kind := range []string{"consumer", "share", "streams"} {
+		session, heartbeat := kind+".session.timeout.ms", kind+".heartbeat.interval.ms"
+		if values[session] <= values[heartbeat] {
+			return &InvalidError{session, fmt.Sprintf("%s must be greater than %s", session, heartbeat)}
+		}
+	}
+	return nil
+}
+
+// checkGroupBounds holds a group's value between the broker's group.<kind>.min.<rest> and group.<kind>.max.<rest>.
+func checkGroupBounds(v *values, name string, value int64) error {
+	kind, rest, _ := strings.Cut(name, ".")
+	bounds := [2]string{"group." + kind + ".min." + rest, "group." + kind + ".max." + rest}
+	if name == "streams.num.standby.replicas" {
+		bounds[1] = "group.streams.max.standby.replicas"
+	}
+	if BrokerDef(bounds[0]) != nil && value < v.int(bounds[0]) {
+		return &InvalidError{name, fmt.Sprintf("%s must be greater than or equal to %s", name, bounds[0])}
+	}
+	if BrokerDef(bounds[1]) != nil && value > v.int(bounds[1]) {
+		return &InvalidError{name, fmt.Sprintf("%s must be less than or equal to %s", name, bounds[1])}
+	}
+	return nil
+}
+
+// ResolveClientMetrics returns the settings of a client-metrics subscription in order of name.
+func ResolveClientMetrics(subscription map[string]string) []Value {
+	var all []Value
+	for _, d := range clientMetrics().defs {
+		value := Value{Def: d, Value: d.Default, Source: SourceDefault}
+		value.Synonyms = []SynonymValue{{Name: d.Name, Value: d.Default, Source: SourceDefault}}
+		if text, ok := subscription[d.Name]; ok && d.Parse(text) == nil {
+			value.Synonyms = nil
+			override(&value, canonical(d, text), SourceDynamicClientMetrics)
+		}
+		all = append(all, value)
+	}
+	return all
+}
+
+// clientMatches are what a subscription can match clients by.
+var clientMatches = map[string]bool{
+	"client_instance_id": true, "client_id": true, "client_software_name": true, "client_software_version": true,
+	"client_source_address": true, "client_source_port": true,
+}
+
+// ValidateClientMetrics checks the settings of a client-metrics subscription. The error is an *InvalidError with
+// Kafka's text.
+func ValidateClientMetrics(subscription map[string]string) error {
+	for _, name := range sortedKeys(subscription) {
+		text := subscription[name]
+		d := ClientMetricsDef(name)
+		if d == nil {
+			return &InvalidError{name, "Unknown client metrics configuration: " + name}
+		}
+		parsed, err := d.parse(text)
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "interval.ms":
+			if n := parsed.(int64); n < 100 || n > 3600000 {
+				return &InvalidError{name, fmt.Sprintf("Invalid value %d for %s, interval must be between 100 and 3600000 (1 hour)", n, name)}
+			}
+		case "match":
+			for _, pattern := range parsed.([]string) {
+				key, expression, ok := strings.Cut(pattern, "=")
+				if _, err := regexp.Compile(expression); !ok || err != nil || !clientMatches[trim(key)] {
+					return &InvalidError{name, "Illegal client matching pattern: " + pattern}
+				}
+			}
+		}
+	}
+	return nil
+}
