@@ -172,7 +172,6 @@ func (s *Server) startWire(context.Context) error {
 		Config:   s.cfg,
 		Metadata: s.metadata,
 		Engine:   s.engine,
-		Topics:   s.topics,
 		Groups:   s.groups,
 		Logger:   s.logger,
 	})
