@@ -17,9 +17,9 @@
 // Only batches that can never be taken back are written, so the files are a function of the sequence of batches: after a crash
 // replay writes the same bytes to the same places, however it cuts them into writes, and nothing has to be cut off first.
 //
-//	 0                     aligned                Size()
-//	 |--- whole blocks ------|---- ragged end -------|
-//	   Write: direct           in memory; written by Sync, exactly, through the page cache
+//	0                     aligned                Size()
+//	|--- whole blocks ------|---- ragged end -------|
+//	  Write: direct           in memory; written by Sync, exactly, through the page cache
 //
 // When more comes, the block of the ragged end is written again, directly, with the same bytes at its start. Only Sync writes through
 // the page cache, and it syncs before it returns: a direct write never meets a dirty page, and the kernel drops the clean one.

@@ -105,11 +105,11 @@ func (m *model) boundary(t testing.TB, pos int64, i, interval int) {
 // TestSegmentAgreesWithAModel writes, syncs, reopens, shrinks, seals and reads at random, in memory and on the real disk.
 func TestSegmentAgreesWithAModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(24) {
+	for seed := range uint64(12 / effort) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		baseOffset := base.Offset(rng.Int64N(1 << 40))
 		var o Options
-		if seed%3 == 0 {
+		if seed%6 == 0 {
 			o = in(t, disk.Default(), t.TempDir(), baseOffset)
 		} else {
 			o = memory(t, baseOffset)
@@ -123,10 +123,10 @@ func TestSegmentAgreesWithAModel(t *testing.T) {
 		g.payload = 1 + rng.IntN(8000)
 		s := Create(o)
 		var m model
-		for range 30 + rng.IntN(30) {
+		for range 30 + rng.IntN(20) {
 			switch k := rng.IntN(10); {
 			case k < 5:
-				data, metas := g.batches(1 + rng.IntN(1+rng.IntN(400_000)))
+				data, metas := g.batches(1 + rng.IntN(1+rng.IntN(200_000)))
 				must(t, s.Write(data, metas))
 				m.add(data, metas)
 			case k < 7:
@@ -310,7 +310,7 @@ func TestReadersBesideTheWriter(t *testing.T) {
 	t.Parallel()
 	o := in(t, disk.Default(), t.TempDir(), 0)
 	o.Files = NewFileCache(2) // so that files come and go
-	data, metas := newStream(9, 0).batches(3 << 20)
+	data, metas := newStream(9, 0).batches((3 << 20) / effort)
 	s := Create(o)
 	var done atomic.Bool
 	var readers sync.WaitGroup

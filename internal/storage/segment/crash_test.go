@@ -1,0 +1,262 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+)
+
+// workload writes a segment as the engine does: some writes, then Sync and a checkpoint, and at last Seal. The batches are all in
+// the wal before they are written, and so are the ragged bytes of each checkpoint.
+type workload struct {
+	t      *testing.T
+	o      Options
+	data   []byte
+	metas  []BatchMeta
+	rng    *rand.Rand
+	saved  checkpoint // the last one that is durable
+	sealed bool       // so is the decision to seal
+}
+
+type checkpoint struct {
+	state  State
+	pos    int64
+	ragged []byte
+}
+
+// batchesFrom returns the batches from position pos on.
+func (w *workload) batchesFrom(pos int64) ([]byte, []BatchMeta) {
+	at := int64(0)
+	for i, b := range w.metas {
+		if at == pos {
+			return w.data[at:], w.metas[i:]
+		}
+		at += int64(b.Size)
+	}
+	return nil, nil
+}
+
+// run goes on from s until the segment is sealed, or until an error.
+func (w *workload) run(s *Segment) error {
+	rest, todo := w.batchesFrom(s.Size())
+	for len(todo) > 0 {
+		n, size := 1+w.rng.IntN(min(len(todo), 1+w.rng.IntN(30))), 0
+		for _, b := range todo[:n] {
+			size += int(b.Size)
+		}
+		if err := s.Write(rest[:size], todo[:n]); err != nil {
+			return err
+		}
+		rest, todo = rest[size:], todo[n:]
+		if w.rng.IntN(2) > 0 {
+			continue
+		}
+		if err := w.checkpoint(s, s.Sync); err != nil {
+			return err
+		}
+	}
+	w.sealed = true
+	return w.checkpoint(s, s.Seal)
+}
+
+func (w *workload) checkpoint(s *Segment, do func() error) error {
+	if err := do(); err != nil {
+		return err
+	}
+	pos, ragged, err := s.RaggedBytes()
+	if err == nil {
+		w.saved = checkpoint{s.State(), pos, ragged}
+	}
+	return err
+}
+
+// recovered opens what the checkpoint describes, checks that all of it is there, and finishes the workload.
+func (w *workload) recovered(carry bool) error {
+	c := w.saved
+	if c.state.Sealed {
+		s, err := OpenSealed(w.o, c.state)
+		if err == nil {
+			err = w.checkWhole(s)
+		}
+		return err
+	}
+	s, err := OpenActive(w.o, c.state)
+	if err != nil {
+		return err
+	}
+	if carry {
+		if err := s.RestoreRagged(c.pos, c.ragged); err != nil {
+			return err
+		}
+	}
+	got := make([]byte, c.state.Size)
+	if _, err := s.ReadAt(got, 0); c.state.Size > 0 && err != nil || !bytes.Equal(got, w.data[:len(got)]) {
+		return fmt.Errorf("what the checkpoint covers (%d bytes): %v", len(got), err)
+	}
+	if err := w.verify(s); err != nil {
+		return fmt.Errorf("what the checkpoint covers: %w", err)
+	}
+	if err := w.run(s); err != nil {
+		return err
+	}
+	return w.checkWhole(s)
+}
+
+func (w *workload) checkWhole(s *Segment) error {
+	got := make([]byte, len(w.data))
+	if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, w.data) {
+		return fmt.Errorf("the sealed segment: %v", err)
+	}
+	return w.verify(s)
+}
+
+func (w *workload) verify(s *Segment) error {
+	var found reports
+	if err := s.Verify(w.t.Context(), func(d DamageError) { found.add(&d) }); err != nil || len(found) > 0 {
+		return fmt.Errorf("verify: %v, %v", err, found)
+	}
+	return nil
+}
+
+func newWorkload(t *testing.T, fs disk.FS, seed uint64) *workload {
+	w := &workload{t: t, o: in(t, fs, "/t-0", 40), rng: rand.New(rand.NewPCG(seed, 9))}
+	must(t, disk.SyncDir(fs, "/"))
+	g := newStream(seed, 40)
+	g.payload = 4000
+	w.data, w.metas = g.batches(60_000 + int(seed%2)*150_000)
+	w.saved.state = emptyState(40)
+	return w
+}
+
+// TestPowerLossAtAnyMoment takes images of what survived at every write and sync, and recovers from each: nothing that a checkpoint
+// covered is lost, and the finished segment's files are those of a run without a loss.
+func TestPowerLossAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	images := 0
+	for seed := range uint64(max(2, 4/effort)) {
+		fs := crashfs.New()
+		w := newWorkload(t, fs, seed)
+		rng := rand.New(rand.NewPCG(seed, 10))
+		want := map[string][]byte{}
+		var todo []*workload
+		fs.SetHook(func(crashfs.Op) {
+			for range 2 {
+				c := *w
+				c.o.FS = fs.CrashImage(rng)
+				c.o.Files = NewFileCache(4)
+				c.rng = rand.New(rand.NewPCG(rng.Uint64(), 1))
+				todo = append(todo, &c)
+			}
+		})
+		must(t, w.run(Create(w.o)))
+		fs.SetHook(nil)
+		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, sidecarSuffix} {
+			want[suffix] = readFile(t, w.o, suffix)
+		}
+		for i, c := range todo {
+			images++
+			if err := c.recovered(i%2 == 0); err != nil {
+				t.Fatalf("seed %d, image %d: %v", seed, i, err)
+			}
+			for suffix := range want {
+				if !bytes.Equal(readFile(t, c.o, suffix), want[suffix]) {
+					t.Fatalf("seed %d, image %d: %s differs from that of a run without a power loss", seed, i, suffix)
+				}
+			}
+		}
+	}
+	t.Logf("%d images", images)
+}
+
+// TestCarriedBytesHealATornBlock fills the block of the ragged end with garbage, as a disk may that loses power while it is rewritten.
+func TestCarriedBytesHealATornBlock(t *testing.T) {
+	t.Parallel()
+	o := memory(t, 0)
+	s := Create(o)
+	data, metas := newStream(3, 0).batches(70_000)
+	must(t, s.Write(data, metas))
+	must(t, s.Sync())
+	pos, ragged, err := s.RaggedBytes()
+	must(t, err)
+	st := s.State()
+	must(t, s.Close())
+	flip(t, o, logSuffix, pos*8+3)
+
+	s, err = OpenActive(o, st)
+	must(t, err)
+	var d *DamageError
+	if _, err := s.ReadAt(make([]byte, 10), pos); !errors.As(err, &d) {
+		t.Fatalf("the garbage was not found: %v", err)
+	}
+	must(t, s.RestoreRagged(pos, ragged))
+	if got := readAll(t, s); !bytes.Equal(got, data) {
+		t.Fatal("wrong bytes after RestoreRagged")
+	}
+	must(t, s.RestoreRagged(0, data[:100])) // of an older state: ignored
+	if err := s.RestoreRagged(pos, append(ragged, 1)); !errors.Is(err, ErrBadBatches) {
+		t.Errorf("bytes past the end: %v", err)
+	}
+	must(t, s.Seal())
+	must(t, s.Close())
+	s, err = OpenSealed(o, s.State())
+	must(t, err)
+	if got := readAll(t, s); !bytes.Equal(got, data) {
+		t.Fatal("wrong bytes from the file")
+	}
+}
+
+// TestAFailedOperationStopsTheSegment lets each write, sync and open fail in turn. The segment must refuse to go on, keep the state of
+// its last Sync, and be recoverable from it.
+func TestAFailedOperationStopsTheSegment(t *testing.T) {
+	t.Parallel()
+	injected := errors.New("injected")
+	for n, done := 0, false; !done; n++ {
+		fs := crashfs.New()
+		w := newWorkload(t, fs, 3)
+		left := n
+		failedAt := ""
+		fs.SetFault(func(op crashfs.Op) error {
+			if !op.Kind.Changes() {
+				return nil
+			}
+			left--
+			if left != -1 {
+				return nil
+			}
+			failedAt = fmt.Sprint(op)
+			return injected
+		})
+		s := Create(w.o)
+		err := w.run(s)
+		done = failedAt == ""
+		if done {
+			must(t, err)
+			if n < 20 {
+				t.Fatalf("only %d operations", n)
+			}
+			break
+		}
+		if !errors.Is(err, injected) {
+			t.Fatalf("%s failed, run returned %v", failedAt, err)
+		}
+		if err := s.Write(nil, nil); !errors.Is(err, injected) {
+			t.Fatalf("%s failed, the next Write: %v", failedAt, err)
+		}
+		if err := s.Sync(); !errors.Is(err, injected) {
+			t.Fatalf("%s failed, the next Sync: %v", failedAt, err)
+		}
+		if s.State() != w.saved.state {
+			t.Fatalf("%s failed: state %+v, want %+v", failedAt, s.State(), w.saved.state)
+		}
+		fs.SetFault(nil)
+		must(t, s.Close())
+		if err := w.recovered(true); err != nil {
+			t.Fatalf("%s failed: %v", failedAt, err)
+		}
+	}
+}
