@@ -76,5 +76,9 @@ func (a *API) foundCoordinator(c *call, key string, at endpoint, err error) kmsg
 		return out
 	}
 	out.NodeID, out.Host, out.Port = int32(at.id), at.host, at.port
+	out.ErrorMessage = kmsg.StringPtr("") // as Kafka, which says NONE before v4
+	if c.Version < 4 {
+		out.ErrorMessage = kmsg.StringPtr("NONE")
+	}
 	return out
 }

@@ -15,10 +15,10 @@ import (
 const classicType = "classic"
 
 // ListGroups handles ListGroups v0–5 for one partition. v4 (KIP-518) filters by state, v5 (KIP-848) by type; both without regard
-// to case, and what no group is simply matches nothing.
+// to case, states also without regard to blanks around them; what no group is simply matches nothing.
 func (m *Machine) ListGroups(req *kmsg.ListGroupsRequest) []kmsg.ListGroupsResponseGroup {
 	if len(req.TypesFilter) > 0 && !slices.ContainsFunc(req.TypesFilter, func(t string) bool {
-		return strings.EqualFold(strings.TrimSpace(t), classicType)
+		return strings.EqualFold(t, classicType)
 	}) {
 		return nil
 	}
