@@ -179,3 +179,69 @@ func etcdFatalChild(t *testing.T, dir string) {
 	fmt.Println("orderly:", s.Err(), "closed after", time.Since(began), closeErr)
 	os.Exit(0) // what a failed member leaves behind is not this test's concern
 }
+
+// TestADamagedDatabaseIsNeverTakenForASmallerOne flips bits in etcd's database, whose pages have no checksums. A child process
+// reads it, for etcd may end it: that is loud enough. What must not happen is that topics are missing or other ones.
+func TestADamagedDatabaseIsNeverTakenForASmallerOne(t *testing.T) {
+	if dir := os.Getenv("OTTLA_TEST_ETCD_READ"); dir != "" {
+		s, err := OpenEtcd(t.Context(), EtcdConfig{Dir: dir, BallastBytes: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Open(t.Context(), Options{Store: s, Existing: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("read:", dump(m.Image()))
+		os.Exit(0)
+	}
+	dir := t.TempDir()
+	sound := filepath.Join(dir, "sound")
+	s := openEtcd(t, EtcdConfig{Dir: sound})
+	m := openOn(t, s)
+	for i := range 20 {
+		mustCreate(t, m, fmt.Sprint("topic-", i))
+	}
+	want := dump(m.Image())
+	if err := errors.Join(m.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db := filepath.Join("member", "snap", "db")
+	whole, err := os.ReadFile(filepath.Join(sound, db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var places []int // in the newest keys and values
+	for i := range 3 {
+		at := bytes.LastIndex(whole, []byte(fmt.Sprintf("topics/topic-%d", i*6)))
+		places = append(places, at+i, at+40+i)
+	}
+	outcomes := map[string]int{}
+	for i, at := range places {
+		bad := filepath.Join(dir, fmt.Sprint("bad", i))
+		if err := os.CopyFS(bad, os.DirFS(sound)); err != nil {
+			t.Fatal(err)
+		}
+		broken := slices.Clone(whole)
+		broken[at] ^= 1 << (i % 8)
+		if err := os.WriteFile(filepath.Join(bad, db), broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestADamagedDatabaseIsNeverTakenForASmallerOne$")
+		cmd.Env = append(os.Environ(), "OTTLA_TEST_ETCD_READ="+bad)
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err != nil:
+			outcomes["refused"]++
+		case strings.Contains(string(out), "read: "+want):
+			outcomes["unharmed"]++
+		default:
+			t.Errorf("a flipped bit at %d was read as\n%s\nwant %s", at, out, want)
+		}
+		os.RemoveAll(bad)
+	}
+	t.Logf("%d flips: %v", len(places), outcomes)
+	if outcomes["refused"] == 0 {
+		t.Error("no flip was noticed: were they in live pages?")
+	}
+}

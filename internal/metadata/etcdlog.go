@@ -15,7 +15,7 @@ import (
 // only the goroutine that said so.
 func newEtcdLogger(lg *slog.Logger, a *alarm) *zap.Logger {
 	last := lastWord{a}
-	return zap.New(&etcdCore{log: lg.With("part", "etcd"), alarm: a}, zap.WithFatalHook(last), zap.WithPanicHook(last))
+	return zap.New(&etcdCore{log: lg, alarm: a}, zap.WithFatalHook(last), zap.WithPanicHook(last))
 }
 
 type lastWord struct{ alarm *alarm }

@@ -242,8 +242,8 @@ func TestStoreWatchKeepsLargeRevisionsWhole(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s Store) {
 		w := s.Watch("", mustGet(t, s, "", 0).Revision+1)
 		defer w.Close()
-		for i := range 5 {
-			ops := make([]Op, 3000)
+		for i := range 3 {
+			ops := make([]Op, 2000)
 			for j := range ops {
 				ops[j] = put(fmt.Sprint("k", j), strings.Repeat(fmt.Sprint(i), 200))
 			}

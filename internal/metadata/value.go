@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
@@ -94,14 +93,9 @@ func decodeValue(key string, value []byte, v any) error {
 	if !ok || len(rest) < 9 || rest[8] != ' ' || len(version) > 4 {
 		return damaged("no header")
 	}
-	var sum [4]byte
-	if n, err := hex.Decode(sum[:], rest[:8]); err != nil || n != 4 {
-		return damaged("no checksum")
-	}
 	payload := rest[9:]
-	want := uint32(sum[0])<<24 | uint32(sum[1])<<16 | uint32(sum[2])<<8 | uint32(sum[3])
-	if got := valueCRC(key, string(version), payload); got != want {
-		return damaged(fmt.Sprintf("checksum is %08x, stored is %08x", got, want))
+	if want := fmt.Sprintf("%08x", valueCRC(key, string(version), payload)); want != string(rest[:8]) {
+		return damaged(fmt.Sprintf("its checksum is %s, stored is %q", want, rest[:8]))
 	}
 	if string(version) != valueVersion {
 		return fmt.Errorf("%w: key %q has version %s", ErrUnknownFormat, key, strconv.Quote(string(version)))
