@@ -132,6 +132,21 @@ func SubmitAll[M Machine, A any](r *Runtime[M], handle func(m M, fx *Effects, c 
 	return calls
 }
 
+// LoadEvery loads, every so often, the partitions that hold state and are not loaded, so that their timers run. It returns nil when
+// ctx ends.
+func LoadEvery[M Machine](ctx context.Context, r *Runtime[M], interval time.Duration) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			SubmitAll(r, func(_ M, fx *Effects, c *Call[struct{}]) { c.Answer(fx, struct{}{}) })
+		}
+	}
+}
+
 // Drop gives up a partition's state, as when its leadership moved: its calls fail with ErrNotCoordinator.
 func (r *Runtime[M]) Drop(partition int32) {
 	r.mu.Lock()

@@ -406,3 +406,26 @@ func TestPartitionForIsKafkas(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadEveryLoadsPartitionsWithRecords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		topic := coordtest.NewTopic(3)
+		if err := topic.Of(1).Put(t.Context(), []byte("n"), binary.BigEndian.AppendUint64(nil, 5)); err != nil {
+			t.Fatal(err)
+		}
+		f := start(t, topic)
+		defer f.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- coordinator.LoadEvery(ctx, f.Runtime, time.Minute) }()
+		time.Sleep(90 * time.Second)
+		if len(f.machines) != 1 || f.machines[0].sum != 5 {
+			t.Errorf("%d state machines, want one with sum 5", len(f.machines))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

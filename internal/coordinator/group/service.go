@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
@@ -84,21 +83,10 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Run sees to it that offsets and groups expire also in partitions that nobody asks for. It returns when ctx ends.
+// Run sees to it that offsets and groups expire also in partitions that nobody asks for: loading one sets its timer. It returns when
+// ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.env.Config.RetentionCheckInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			// Loading a partition sets its own timer.
-			coordinator.SubmitAll(s.runtime, func(_ *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) {
-				c.Answer(fx, struct{}{})
-			})
-		}
-	}
+	return coordinator.LoadEvery(ctx, s.runtime, s.env.Config.RetentionCheckInterval)
 }
 
 // Close ends every event loop and returns when all have ended.
