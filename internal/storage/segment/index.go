@@ -2,6 +2,8 @@ package segment
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/record"
@@ -120,10 +122,11 @@ func (s *Segment) reindex() (index, time []byte, err error) {
 	x := indexer{st: emptyState(s.o.Base), interval: s.o.IndexInterval}
 	head := make([]byte, record.HeaderSize)
 	for x.st.Size < end.Size {
-		if _, err := s.ReadAt(head, x.st.Size); err != nil {
+		n, err := s.ReadAt(head, x.st.Size)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, nil, err
 		}
-		h, err := record.ParseHeader(head)
+		h, err := record.ParseHeader(head[:n])
 		if err != nil || x.st.Size+int64(h.Size()) > end.Size || h.LastOffset() < x.st.NextOffset {
 			d := s.damage(logSuffix, x.st.Size, record.HeaderSize, "there is no batch where the last one ends")
 			d.Err = err
