@@ -119,6 +119,9 @@ func (a *API) changeConfigs(ctx context.Context, changes []configChange, validat
 		errs[i] = a.metadata.AlterConfigs(ctx, change.resource, func(current map[string]string) (map[string]string, error) {
 			return a.applyChange(change, current)
 		})
+		if errors.Is(errs[i], metadata.ErrUnknownTopic) {
+			errs[i] = change.unknownTopic()
+		}
 	}
 	return errs
 }
@@ -130,7 +133,7 @@ func (a *API) tryChange(change *configChange) error {
 	if change.resource.Type == metadata.ResourceTopic {
 		t, ok := image.Topic(change.resource.Name)
 		if !ok {
-			return refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", change.resource.Name)
+			return change.unknownTopic()
 		}
 		current = t.Configs
 	}
@@ -248,6 +251,10 @@ func splitList(list string) []string {
 		}
 	}
 	return elements
+}
+
+func (change *configChange) unknownTopic() error {
+	return refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", change.resource.Name)
 }
 
 // def finds the definition of a setting of the resource.

@@ -37,6 +37,9 @@ func (a *API) describeConfigs(_ context.Context, c *call, req *kmsg.DescribeConf
 			out.ResourceType, out.ResourceName = asked.ResourceType, asked.ResourceName
 			values, err := a.configsOf(view, asked)
 			out.ErrorCode, out.ErrorMessage = a.codeOf(c, err), messageOf(err)
+			if err == nil {
+				out.ErrorMessage = kmsg.StringPtr("") // not null
+			}
 			for j := range values {
 				if v := &values[j]; len(asked.ConfigNames) == 0 || slices.Contains(asked.ConfigNames, v.Def.Name) {
 					out.Configs = append(out.Configs, describedConfig(v, req, asked.ResourceType))

@@ -57,6 +57,8 @@ func (a *API) initProducerID(_ context.Context, c *call, req *kmsg.InitProducerI
 			err = errHalfProducer
 		case req.TransactionalID == nil:
 			id, err = a.producerIDs.take(ctx)
+		case *req.TransactionalID == "":
+			err = errEmptyTransactionalID
 		}
 		if err != nil {
 			resp.ErrorCode = a.codeOf(c, err)
@@ -67,7 +69,10 @@ func (a *API) initProducerID(_ context.Context, c *call, req *kmsg.InitProducerI
 	})
 }
 
-var errHalfProducer = refuse(kerr.InvalidRequest, "A producer id needs an epoch, and an epoch an id.")
+var (
+	errHalfProducer         = refuse(kerr.InvalidRequest, "A producer id needs an epoch, and an epoch an id.")
+	errEmptyTransactionalID = refuse(kerr.InvalidRequest, "The transactional id is empty.")
+)
 
 func (a *API) describeProducers(_ context.Context, c *call, req *kmsg.DescribeProducersRequest) (wire.Pending, error) {
 	resp := answer[kmsg.DescribeProducersResponse](req)

@@ -155,7 +155,7 @@ func typedBrokers(ids []int32) []base.BrokerID {
 func (a *API) refusedCreation(c *call, name string, err error) kmsg.CreateTopicsResponseTopic {
 	out := kmsg.NewCreateTopicsResponseTopic()
 	out.Topic, out.ErrorCode, out.ErrorMessage = name, a.codeOf(c, err), messageOf(err)
-	out.NumPartitions, out.ReplicationFactor = -1, -1
+	out.NumPartitions, out.ReplicationFactor, out.Configs = -1, -1, []kmsg.CreateTopicsResponseTopicConfig{} // not null
 	return out
 }
 
