@@ -188,7 +188,7 @@ func TestADamagedDatabaseIsNeverTakenForASmallerOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := Open(t.Context(), Options{Store: s, Existing: true})
+		m, err := Open(t.Context(), Options{Store: s, BrokerID: 1, Existing: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,19 +211,26 @@ func TestADamagedDatabaseIsNeverTakenForASmallerOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var places []int // in the newest keys and values
-	for i := range 3 {
-		at := bytes.LastIndex(whole, []byte(fmt.Sprintf("topics/topic-%d", i*6)))
-		places = append(places, at+i, at+40+i)
-	}
 	outcomes := map[string]int{}
-	for i, at := range places {
+	flips := []struct {
+		topic  string
+		behind int // bytes behind the start of the topic's key
+	}{{"topic-0", 3}, {"topic-0", 40}, {"topic-11", 14}, {"topic-11", 80}, {"topic-7", 60}}
+	for i, flip := range flips {
 		bad := filepath.Join(dir, fmt.Sprint("bad", i))
 		if err := os.CopyFS(bad, os.DirFS(sound)); err != nil {
 			t.Fatal(err)
 		}
 		broken := slices.Clone(whole)
-		broken[at] ^= 1 << (i % 8)
+		key := []byte(topicKey(flip.topic))
+		for at := bytes.Index(broken, key); at >= 0; { // also in pages that are free by now
+			broken[at+flip.behind] ^= 1 << i
+			next := bytes.Index(broken[at+len(key):], key)
+			if next < 0 {
+				break
+			}
+			at += len(key) + next
+		}
 		if err := os.WriteFile(filepath.Join(bad, db), broken, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -233,14 +240,16 @@ func TestADamagedDatabaseIsNeverTakenForASmallerOne(t *testing.T) {
 		switch {
 		case err != nil:
 			outcomes["refused"]++
+			first, _, _ := strings.Cut(string(out), "\n    --- ")
+			t.Logf("%+v: %.300s", flip, first)
 		case strings.Contains(string(out), "read: "+want):
 			outcomes["unharmed"]++
 		default:
-			t.Errorf("a flipped bit at %d was read as\n%s\nwant %s", at, out, want)
+			t.Errorf("a bit flipped %+v was read as\n%s\nwant %s", flip, out, want)
 		}
 		os.RemoveAll(bad)
 	}
-	t.Logf("%d flips: %v", len(places), outcomes)
+	t.Logf("%d flips: %v", len(flips), outcomes)
 	if outcomes["refused"] == 0 {
 		t.Error("no flip was noticed: were they in live pages?")
 	}
