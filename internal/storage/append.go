@@ -180,7 +180,7 @@ func (p *Partition) acceptLocked(h record.Header, pos int64, group wal.Sequence)
 		s.sinceIndex = 0
 	}
 	s.sinceIndex += size
-	p.index.add(pos, h.BaseOffset, h.MaxTimestamp, group)
+	p.index.add(pos, h.BaseOffset, h.MaxTimestamp, group, pos == p.flushedPos)
 	p.producers.apply(h, group)
 	if h.HasProducer() {
 		p.e.sawProducer(h.ProducerID)

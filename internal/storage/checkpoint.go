@@ -60,6 +60,10 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A copy replaces its original as soon as a checkpoint names its group.
+	if err := e.walError(e.log.Wait(ctx, carried)); err != nil {
+		return err
+	}
 	file := &checkpointFile{From: next}
 	captured := make([]*capture, 0, len(partitions))
 	for _, p := range partitions {
@@ -71,17 +75,17 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		captured = append(captured, c)
 	}
 	removals := e.completeCheckpoint(file, captured)
+	if oldest := e.log.OldestLive(); file.From < e.released {
+		panic(fmt.Sprintf("storage: a checkpoint needs group %d, groups before %d were released (oldest live: %d)", file.From, e.released, oldest))
+	}
 	if err := writeCheckpoint(e.cfg.FS, e.cfg.Dir, file); err != nil {
 		e.abandonCapture(captured)
-		return err
-	}
-	if err := e.walError(e.log.Wait(ctx, carried)); err != nil {
 		return err
 	}
 	if err := e.log.Release(file.From); err != nil {
 		return e.walError(err)
 	}
-	e.previous = next
+	e.previous, e.released = next, file.From
 	e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
 	e.dropListed(captured, removals)
 	return nil
@@ -110,7 +114,7 @@ func (p *Partition) capture(next wal.Sequence) (*capture, error) {
 		}
 		p.unsynced = false
 	}
-	p.flushed.expire(p.e.now(), p.e.cfg.ProducerExpiry)
+	p.flushed.sweep()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.changed {

@@ -146,6 +146,7 @@ func appendStates(b []byte, states []segment.State) []byte {
 }
 
 func (t *producerTable) appendTo(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(t.clock))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(t.byID)))
 	for _, id := range t.ids() {
 		s := t.byID[id]
@@ -309,6 +310,7 @@ func (r *reader) missing(p *partitionRecord) missingRecord {
 }
 
 func (r *reader) producers() (t producerTable) {
+	t.clock = int64(r.u64())
 	for range r.count(11) {
 		id, s := base.ProducerID(r.u64()), &producer{epoch: base.ProducerEpoch(r.u16())}
 		n := int(r.u8())

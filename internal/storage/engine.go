@@ -58,7 +58,8 @@ type Engine struct {
 
 	// Checkpoints: see checkpoint.go.
 	checkpointMu sync.Mutex // one at a time
-	previous     wal.Sequence
+	previous     wal.Sequence // first group after the last checkpoint began
+	released     wal.Sequence // groups before it are gone
 	kick         chan struct{}
 	trigger      atomic.Int64 // live bytes of the wal at which the next checkpoint is due
 	dirty        atomic.Bool  // something changed since the last
@@ -208,7 +209,8 @@ func (e *Engine) Create(spec PartitionSpec) (*Partition, error) {
 func (e *Engine) newPartition(spec PartitionSpec) *Partition {
 	p := &Partition{
 		e: e, id: spec.ID, topic: spec.Topic, tail: e.pool.NewTail(0),
-		segments: []*segmentRef{newSegmentRef(0, 0)},
+		segments:  []*segmentRef{newSegmentRef(0, 0)},
+		producers: producerTable{expiry: e.cfg.ProducerExpiry}, flushed: producerTable{expiry: e.cfg.ProducerExpiry},
 	}
 	p.configureLocked(spec.Config)
 	return p

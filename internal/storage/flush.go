@@ -103,7 +103,8 @@ func (p *Partition) flushStep(least int64) (s *segmentRef, limit int64, ended bo
 // flushScratch is the working memory of a flush.
 type flushScratch struct {
 	batches []segment.BatchMeta
-	headers []record.Header // of idempotent producers' batches
+	headers []record.Header // of the batches that change the producer state
+	clock   int64           // largest timestamp
 	header  [record.HeaderSize]byte
 }
 
@@ -136,7 +137,7 @@ func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
 
 // scanTail lists the batches from flushedPos to the first boundary at or after enough, which lies at or before limit.
 func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int64, err error) {
-	scratch.batches, scratch.headers = scratch.batches[:0], scratch.headers[:0]
+	scratch.batches, scratch.headers, scratch.clock = scratch.batches[:0], scratch.headers[:0], 0
 	pos := p.flushedPos
 	for pos < enough {
 		if got, ok := p.tail.ReadAt(scratch.header[:], pos); !ok || got < record.HeaderSize {
@@ -150,8 +151,9 @@ func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int6
 			FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Size: int32(h.Size()),
 			MaxTimestamp: h.MaxTimestamp, OffsetOfMax: h.LastOffset(),
 		})
-		if h.HasProducer() {
+		if h.HasProducer() || h.MaxTimestamp > scratch.clock {
 			scratch.headers = append(scratch.headers, h)
+			scratch.clock = max(scratch.clock, h.MaxTimestamp)
 		}
 		pos += int64(h.Size())
 	}
@@ -246,19 +248,21 @@ func (p *Partition) makeFolder() error {
 	return nil
 }
 
-// clearFolder sets a folder aside that stands in p's place but belongs to another topic. Nothing should have left one there.
+// clearFolder sets a folder aside that stands in p's place but belongs to another topic.
 func (p *Partition) clearFolder(dir string) error {
-	fs := p.e.cfg.FS
-	id, err := segment.ReadPartitionMetadata(fs, dir)
+	id, err := segment.ReadPartitionMetadata(p.e.cfg.FS, dir)
 	if err != nil || id == p.id.ID {
 		return nil // none, or one whose owner never came to say so
+	}
+	if p.e.buried(id) {
+		return p.e.removeFolder(removal{ID: base.TopicIDPartition{ID: id, Partition: p.id.Partition}, Topic: p.topic})
 	}
 	aside := fmt.Sprintf("%s.%s%s", dir, id, strayedSuffix)
 	p.e.reportDamage(Damage{
 		Topic: p.topic, Partition: base.TopicIDPartition{ID: id, Partition: p.id.Partition}, FirstOffset: base.NoOffset,
 		LastOffset: base.NoOffset, File: aside, Reason: "the folder of a topic that neither the metadata nor the log knows; set aside",
 	})
-	return fs.Rename(dir, aside)
+	return p.e.cfg.FS.Rename(dir, aside)
 }
 
 // carryRagged puts the bytes after the segment's last aligned position into the wal, if a checkpoint counts on them: the next

@@ -115,8 +115,8 @@ func (e *Engine) runHousekeeping() {
 			if e.dirty.Load() {
 				e.kickCheckpoint()
 			}
-		case now := <-tickers[3].C:
-			e.expireProducers(now)
+		case <-tickers[3].C:
+			e.sweepProducers()
 		case <-tickers[4].C:
 			if e.diskFull.Swap(false) { // see whether there is room now
 				e.retryStalled()
@@ -163,11 +163,11 @@ func (e *Engine) relieve() {
 	}
 }
 
-// expireProducers forgets producers by the timestamps of their last batches.
-func (e *Engine) expireProducers(now time.Time) {
+// sweepProducers drops expired producers from memory.
+func (e *Engine) sweepProducers() {
 	for p := range e.Partitions() {
 		p.mu.Lock()
-		p.producers.expire(now, e.cfg.ProducerExpiry)
+		p.producers.sweep()
 		p.mu.Unlock()
 	}
 }

@@ -148,7 +148,7 @@ type ProducerState struct {
 func (p *Partition) Producers() []ProducerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.producers.states(time.Now(), p.e.cfg.ProducerExpiry)
+	return p.producers.states(p.e.now())
 }
 
 // EpochEndOffset answers OffsetForLeaderEpoch (KIP-101, KIP-279): the largest known epoch not above the one asked for, and

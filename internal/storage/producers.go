@@ -36,20 +36,39 @@ type producer struct {
 
 func (s *producer) last() producerBatch { return s.batches[len(s.batches)-1] }
 
-// producerTable holds a partition's idempotent producers. The zero value is empty and costs nothing. It is not safe for
-// concurrent use.
+// maxProducers bounds the producers that a partition remembers, whatever clients do. Beyond it those that have been silent for
+// longest are forgotten.
+const maxProducers = 50_000
+
+// producerTable holds a partition's idempotent producers. A table without any costs nothing. It is not safe for concurrent use.
 //
 // A partition has two: one as of its end, against which appends are checked, and one as of its flushed offset, which is
-// what a checkpoint stores. Both are fed by apply alone, in offset order, so that replay yields the same state.
+// what a checkpoint stores. Both are fed by apply alone, in offset order, and time is that of the batches' timestamps, so a
+// table is a function of the log, and replay yields the same.
 type producerTable struct {
-	byID map[base.ProducerID]*producer
+	expiry time.Duration // producer.id.expiration.ms
+	clock  int64         // largest timestamp of any batch, ms
+	byID   map[base.ProducerID]*producer
+}
+
+// known finds a producer that has not expired.
+func (t *producerTable) known(id base.ProducerID) *producer {
+	s := t.byID[id]
+	if s == nil || t.expired(s) {
+		return nil
+	}
+	return s
+}
+
+func (t *producerTable) expired(s *producer) bool {
+	return t.clock-s.lastTimestamp >= t.expiry.Milliseconds()
 }
 
 // check decides about a batch of an idempotent producer as Kafka does (ProducerAppendInfo, KIP-98): nil, nil = it is the
 // next one; a batch = it was appended before, there.
 func (t *producerTable) check(h record.Header, origin Origin) (*producerBatch, error) {
-	s, known := t.byID[h.ProducerID]
-	if !known {
+	s := t.known(h.ProducerID)
+	if s == nil {
 		return nil, nil // nothing is known, so any sequence may be the next
 	}
 	if origin == Client && s.epoch == h.ProducerEpoch {
@@ -85,15 +104,18 @@ func follows(last, next int32) bool {
 // apply remembers a batch that was appended with the offsets in h. It decides nothing: what is in the log is in order.
 func (t *producerTable) apply(h record.Header, group wal.Sequence) {
 	if !h.HasProducer() || h.Attributes.Control() {
+		t.clock = max(t.clock, h.MaxTimestamp)
 		return
 	}
-	s := t.byID[h.ProducerID]
+	s := t.known(h.ProducerID)
+	t.clock = max(t.clock, h.MaxTimestamp)
 	if s == nil {
 		if t.byID == nil {
 			t.byID = make(map[base.ProducerID]*producer)
 		}
 		s = &producer{epoch: h.ProducerEpoch}
 		t.byID[h.ProducerID] = s
+		t.bound()
 	}
 	// A step in the sequence is a new epoch, or a producer that had expired here when the batch was appended.
 	if s.epoch != h.ProducerEpoch || len(s.batches) > 0 && !follows(s.last().lastSequence, h.BaseSequence) {
@@ -111,11 +133,42 @@ func (t *producerTable) apply(h record.Header, group wal.Sequence) {
 	})
 }
 
-// expire forgets the producers whose last batch is older than expiry at now, by the batches' own timestamps.
-func (t *producerTable) expire(now time.Time, expiry time.Duration) {
-	before := now.Add(-expiry).UnixMilli()
+// bound forgets producers when there are too many: the expired ones, and then a tenth, those that appended longest ago.
+func (t *producerTable) bound() {
+	if len(t.byID) <= maxProducers {
+		return
+	}
+	t.sweep()
+	if len(t.byID) <= maxProducers {
+		return
+	}
+	ids := t.ids()
+	slices.SortFunc(ids, func(a, b base.ProducerID) int {
+		return cmp.Compare(t.byID[a].lastOffset(), t.byID[b].lastOffset())
+	})
+	forget := ids[:0]
+	for _, id := range ids {
+		if len(t.byID[id].batches) > 0 { // not the newcomer
+			forget = append(forget, id)
+		}
+	}
+	for _, id := range forget[:maxProducers/10] {
+		delete(t.byID, id)
+	}
+}
+
+// lastOffset is the offset of the producer's last record, NoOffset before the first.
+func (s *producer) lastOffset() base.Offset {
+	if len(s.batches) == 0 {
+		return base.NoOffset
+	}
+	return s.last().lastOffset
+}
+
+// sweep drops what has expired. It changes nothing that can be seen but the memory used.
+func (t *producerTable) sweep() {
 	for id, s := range t.byID {
-		if s.lastTimestamp <= before {
+		if t.expired(s) {
 			delete(t.byID, id)
 		}
 	}
@@ -124,21 +177,12 @@ func (t *producerTable) expire(now time.Time, expiry time.Duration) {
 	}
 }
 
-// highest is the highest producer id, or NoProducerID.
-func (t *producerTable) highest() base.ProducerID {
-	highest := base.NoProducerID
-	for id := range t.byID {
-		highest = max(highest, id)
-	}
-	return highest
-}
-
 // clone is a deep copy.
 func (t *producerTable) clone() producerTable {
-	if len(t.byID) == 0 {
-		return producerTable{}
+	c := producerTable{expiry: t.expiry, clock: t.clock}
+	if len(t.byID) > 0 {
+		c.byID = make(map[base.ProducerID]*producer, len(t.byID))
 	}
-	c := producerTable{byID: make(map[base.ProducerID]*producer, len(t.byID))}
 	for id, s := range t.byID {
 		copied := *s
 		copied.batches = slices.Clone(s.batches)
@@ -157,9 +201,9 @@ func (t *producerTable) ids() []base.ProducerID {
 	return ids
 }
 
-// states lists the producers for DescribeProducers, without those that have expired at now.
-func (t *producerTable) states(now time.Time, expiry time.Duration) []ProducerState {
-	before := now.Add(-expiry).UnixMilli()
+// states lists the producers for DescribeProducers. As in Kafka those whose last batch is too old at now are not shown.
+func (t *producerTable) states(now time.Time) []ProducerState {
+	before := now.Add(-t.expiry).UnixMilli()
 	states := make([]ProducerState, 0, len(t.byID))
 	for id, s := range t.byID {
 		if s.lastTimestamp <= before {

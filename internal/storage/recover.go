@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -57,7 +58,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.log = log
+	e.log, e.released = log, c.From
 	if err := r.aside.close(); err != nil {
 		return err
 	}
@@ -101,10 +102,9 @@ func (r *recovery) openPartitions() error {
 	// What the checkpoint lists as removed, it no longer lists as data: it can go at once.
 	for _, gone := range r.checkpoint.Removals {
 		r.removed[gone.ID] = true
-		if err := e.setFolderAside(gone); err != nil {
-			return fmt.Errorf("rename the folder of deleted partition %s: %w", folderOf(gone.Topic, gone.ID.Partition), err)
+		if err := e.removeFolder(gone); err != nil {
+			return err
 		}
-		e.unlinkFolder(&pendingRemoval{removal: gone})
 	}
 	return nil
 }
@@ -136,9 +136,11 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	p.flushedEnd, p.end, p.hw = rec.FlushedEnd, rec.FlushedEnd, rec.FlushedEnd
 	p.logStart, p.epochs = rec.LogStart, rec.Epochs
 	p.flushed = rec.Producers
-	p.producers = rec.Producers.clone()
+	p.flushed.expiry = p.e.cfg.ProducerExpiry
+	p.producers = p.flushed.clone()
 	p.folder = len(rec.Sealed) > 0 || rec.Active.Size > 0
 	p.covered = rec.Active.Size > 0
+	p.encoded = rec.appendTo(nil) // until something changes
 	for _, st := range rec.Dropped {
 		seg, err := segment.OpenSealed(p.segmentOptions(st.Base), st)
 		if err != nil {
@@ -232,7 +234,6 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 		}
 	case wal.LogStart:
 		p.startAtLocked(entry.FirstOffset)
-		p.end = max(p.end, p.logStart)
 	case wal.LeaderEpoch:
 		return nil // batches carry their epochs
 	case wal.SegmentsDeleted:
@@ -485,7 +486,8 @@ func (r *recovery) finish() error {
 	return r.reportFolders()
 }
 
-// reportFolders reports the folders that nothing knows. They are never deleted.
+// reportFolders looks for folders that nothing knows. Those of topics with a tombstone go, the others are reported and never
+// deleted.
 func (r *recovery) reportFolders() error {
 	e := r.e
 	names, err := e.cfg.FS.List(e.topicsDir())
@@ -494,7 +496,7 @@ func (r *recovery) reportFolders() error {
 	}
 	known := make(map[string]bool, len(names))
 	for _, p := range e.partitions {
-		known[p.folderName()] = true
+		known[p.folderName()] = p.folder // one that no checkpoint knows may be another topic's of the same name
 	}
 	for _, gone := range e.removals {
 		known[folderOf(gone.Topic, gone.ID.Partition)] = true
@@ -507,12 +509,33 @@ func (r *recovery) reportFolders() error {
 		if known[name] || e.removeBuried(name) {
 			continue
 		}
+		removed, err := r.unknownFolder(name)
+		if err != nil {
+			return err
+		}
+		if _, named := known[name]; removed || named {
+			continue
+		}
 		e.reportAside(Damage{
 			File: e.cfg.FS.PathJoin(e.topicsDir(), name), FirstOffset: base.NoOffset, LastOffset: base.NoOffset,
 			Reason: "a folder that neither the metadata nor the log knows; left as it is",
 		})
 	}
 	return nil
+}
+
+// unknownFolder removes a folder that no checkpoint lists if it belongs to a topic with a tombstone.
+func (r *recovery) unknownFolder(name string) (removed bool, err error) {
+	dash := strings.LastIndexByte(name, '-')
+	number, err := strconv.ParseInt(name[dash+1:], 10, 32)
+	if dash <= 0 || err != nil {
+		return false, nil
+	}
+	id, err := segment.ReadPartitionMetadata(r.e.cfg.FS, r.e.cfg.FS.PathJoin(r.e.topicsDir(), name))
+	if err != nil || !r.e.buried(id) {
+		return false, nil
+	}
+	return true, r.e.removeFolder(removal{ID: base.TopicIDPartition{ID: id, Partition: int32(number)}, Topic: name[:dash]})
 }
 
 // removeBuried unlinks a folder that was renamed for removal and whose topic has a tombstone.
@@ -526,7 +549,7 @@ func (e *Engine) removeBuried(name string) bool {
 	if err != nil {
 		return false
 	}
-	if _, buried := e.tombs[id]; !buried {
+	if !e.buried(id) {
 		return false
 	}
 	if err := e.cfg.FS.RemoveAll(e.cfg.FS.PathJoin(e.topicsDir(), name)); err != nil {

@@ -181,6 +181,26 @@ func (e *Engine) setFolderAside(r removal) error {
 	return disk.SyncDir(fs, e.topicsDir())
 }
 
+// removeFolder renames and unlinks the folder of a deleted partition that no checkpoint lists.
+func (e *Engine) removeFolder(r removal) error {
+	if err := e.setFolderAside(r); err != nil {
+		return fmt.Errorf("rename the folder of deleted partition %s: %w", folderOf(r.Topic, r.ID.Partition), err)
+	}
+	e.unlinkFolder(&pendingRemoval{removal: r})
+	return nil
+}
+
+// buried reports whether a topic was deleted, as far as that is remembered.
+func (e *Engine) buried(id base.TopicID) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	_, known := e.tombs[id]
+	if !known {
+		_, known = e.cfg.Tombstones[id]
+	}
+	return known
+}
+
 // unlinkDue unlinks what was queued and is due at now.
 func (e *Engine) unlinkDue(now time.Time) {
 	e.unlinks.mu.Lock()

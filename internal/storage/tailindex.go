@@ -24,9 +24,10 @@ type tailIndex struct {
 	entries []tailEntry
 }
 
-// add notes a batch that was appended at pos.
-func (x *tailIndex) add(pos int64, offset base.Offset, maxTimestamp int64, group wal.Sequence) {
-	if n := len(x.entries); n > 0 && pos-x.entries[n-1].pos < tailIndexInterval {
+// add notes a batch that was appended at pos. fresh asks for an entry of its own: everything before is flushed, so that the
+// batch alone decides which groups of the wal are needed.
+func (x *tailIndex) add(pos int64, offset base.Offset, maxTimestamp int64, group wal.Sequence, fresh bool) {
+	if n := len(x.entries); n > 0 && !fresh && pos-x.entries[n-1].pos < tailIndexInterval {
 		last := &x.entries[n-1]
 		last.maxTimestamp = max(last.maxTimestamp, maxTimestamp)
 		return
