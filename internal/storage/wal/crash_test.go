@@ -147,7 +147,6 @@ func crashAndRecover(t *testing.T, rng *rand.Rand, fs *crashfs.FS, m *model, dep
 
 func modelConfig(fs *crashfs.FS) Config {
 	cfg := smallConfig(fs)
-	cfg.FullWait = 10 * time.Second
 	cfg.IdleMark = 50 * time.Microsecond
 	return cfg
 }
@@ -291,7 +290,6 @@ func TestFullDiskRefusesReservationsAndHeals(t *testing.T) {
 	t.Parallel()
 	fs := newFS(t)
 	cfg := smallConfig(fs)
-	cfg.FullWait = 10 * time.Second
 	fs.SetCapacity(3*minFileBytes + 5*minBlockBytes)
 	l := mustOpen(t, cfg, 0, nil)
 	m := &model{}

@@ -343,12 +343,12 @@ func TestForgedGroupsInRecordsAreNotTaken(t *testing.T) {
 	forged := make([]byte, 3*minBlockBytes)
 	for at := minBlockBytes - groupHeaderBytes; at+groupHeaderBytes <= len(forged); at += minBlockBytes {
 		pos := int64(minBlockBytes + groupHeaderBytes + at)
-		groupHeader{number: 1, seq: Sequence(1 + pos/minBlockBytes), pos: pos, durable: Sequence(pos / minBlockBytes)}.encode(forged[at:])
+		groupHeader{number: 1, seq: Sequence(pos / minBlockBytes), pos: pos, durable: Sequence(pos/minBlockBytes - 1)}.encode(forged[at:])
 	}
 	put(t, l, entryOf(0, string(forged)))
 	image := fs.CrashImageKeeping(nil, 0)
 	mustClose(t, l)
-	patch(t, image, walFiles(t, image)[0], minBlockBytes, func(b []byte) { b[200] ^= 1 })
+	patch(t, image, walFiles(t, image)[0], minBlockBytes, func(b []byte) { b[20] ^= 1 })
 	if got, err := recoverOnly(image, 0, nil); err != nil || len(got) != 0 {
 		t.Fatalf("replayed %d entries, %v; want a cut", len(got), err)
 	}
@@ -415,20 +415,21 @@ func TestGoldenBytes(t *testing.T) {
 	t.Parallel()
 	b := make([]byte, fileHeaderBytes+groupHeaderBytes+runBytes)
 	fileHeader{block: 4096, number: 3, salt: 0x1122334455667788, first: 42, prev: 2, prevEnd: 0x9000, size: 4 << 20}.encode(b)
-	groupHeader{
-		salt: 0x1122334455667788, number: 3, seq: 42, pos: 4096, durable: 41, durFile: 2, durEnd: 0x9000, body: 5, runs: 1, tableCRC: 0xdddc7e5e,
-	}.encode(b[fileHeaderBytes:])
+	table := b[fileHeaderBytes+groupHeaderBytes:]
 	run{
 		kind: Batches, partition: base.TopicIDPartition{ID: base.TopicID([]byte("0123456789abcdef")), Partition: 7}, first: 100, last: 104,
 		at: 96, length: 5, crc: crcOf([]byte("hello")),
-	}.encode(b[fileHeaderBytes+groupHeaderBytes:])
+	}.encode(table)
+	groupHeader{
+		salt: 0x1122334455667788, number: 3, seq: 42, pos: 4096, durable: 41, durFile: 2, durEnd: 0x9000, body: 5, runs: 1, tableCRC: crcOf(table),
+	}.encode(b[fileHeaderBytes:])
 	for _, part := range []struct {
 		name, want string
 		got        []byte
 	}{
 		{"file header", goldenFileHeader, b[:fileHeaderBytes]},
 		{"group header", goldenGroupHeader, b[fileHeaderBytes : fileHeaderBytes+groupHeaderBytes]},
-		{"run", goldenRun, b[fileHeaderBytes+groupHeaderBytes:]},
+		{"run", goldenRun, table},
 	} {
 		if got := hex.EncodeToString(part.got); got != strings.ReplaceAll(part.want, " ", "") {
 			t.Errorf("%s is\n%s, want\n%s", part.name, got, part.want)
@@ -440,7 +441,7 @@ const (
 	goldenFileHeader = "4f54544c4157414c 01000000 00100000 0300000000000000 8877665544332211 2a00000000000000 0200000000000000" +
 		"0090000000000000 0000400000000000 00000000 6f289f5d"
 	goldenGroupHeader = "4f545747 0100 0000 8877665544332211 0300000000000000 2a00000000000000 0010000000000000 2900000000000000" +
-		"0200000000000000 0090000000000000 0500000000000000 01000000 5e7edcdd 0000000000000000 00000000 1f1e93a5"
+		"0200000000000000 0090000000000000 0500000000000000 01000000 4989236a 0000000000000000 00000000 99517ee9"
 	goldenRun = "01000000 07000000 30313233343536373839616263646566 6400000000000000 6800000000000000 6000000000000000" +
 		"0500000000000000 4cbb719a 00000000"
 )

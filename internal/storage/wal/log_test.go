@@ -37,7 +37,7 @@ func collect() (*[]replayed, func(Sequence, Entry) error) {
 func smallConfig(fs disk.FS) Config {
 	return Config{
 		FS: fs, Dir: "/data/wal", MaxBytes: 10 * minFileBytes, FileBytes: minFileBytes, FirstFileBytes: minFileBytes, GroupBytes: 4 * minBlockBytes,
-		FullWait: 100 * time.Millisecond, IdleMark: time.Hour,
+		FullWait: 20 * time.Second, IdleMark: time.Hour,
 	}
 }
 
@@ -263,7 +263,7 @@ func TestReserveIsRefusedWhenFullAndHealsAfterRelease(t *testing.T) {
 	t.Parallel()
 	fs := newFS(t)
 	cfg := smallConfig(fs)
-	cfg.FullWait = 50 * time.Millisecond
+	cfg.FullWait = time.Second
 	l := mustOpen(t, cfg, 0, nil)
 	defer mustClose(t, l)
 	var last Sequence
@@ -569,7 +569,6 @@ func TestManyProducersAndReleases(t *testing.T) {
 	t.Parallel()
 	fs := newFS(t)
 	cfg := smallConfig(fs)
-	cfg.FullWait = 10 * time.Second
 	cfg.IdleMark = time.Microsecond
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	l := mustOpen(t, cfg, 0, nil)

@@ -27,8 +27,8 @@ type file struct {
 //
 //	max(0, R1-M) + max(0, R2-M) + ...
 //
-// (if a group fits nowhere, each file was filled beyond Ri-M). A reservation is granted while the sum of what is granted and not placed
-// stays below that. Each entry is charged for a group of its own and a mark behind it, which is the most that it can need.
+// (if a group fits nowhere, each file was filled beyond Ri-M), and also every sequence whose sizes sum up to at most the largest Ri. A
+// reservation is granted while the sum of what is granted and not placed stays below one of these. Each entry is charged for a group of its own and a mark behind it, which is the most that it can need.
 type space struct {
 	groupBytes int64
 	fileBytes  int64
@@ -277,11 +277,8 @@ func (s *space) lacksRoom(charge int64, carry bool) bool {
 		need += s.headroom()
 	}
 	sum, most := s.usable(s.largest(charge))
-	if sum >= need {
-		return false
-	}
-	// With nothing else under way there is no order to fear: it fits if it fits into one file.
-	return s.unplaced > 0 || most < need+s.block
+	// All that is granted fits into one file in any order if its sum does.
+	return sum < need && most < need
 }
 
 // lacksFile reports whether charge waits for room that only another file can give.
@@ -290,8 +287,7 @@ func (s *space) lacksFile(charge int64, carry bool) bool {
 		return false
 	}
 	if charge > s.groupBytes && s.unplaced > 0 {
-		_, most := s.usable(0)
-		if most >= charge+s.owed()+2*s.block+s.headroom() {
+		if _, most := s.usable(0); most >= charge+s.headroom()+s.groupBytes {
 			return false // it only waits for what was granted before it
 		}
 	}
