@@ -159,10 +159,12 @@ func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
 	t, p := r.target, r.target.partition
 	r.epoch = t.place.LeaderEpoch
 	if err := checkEpoch(t.currentEpoch, r.epoch); err != nil {
-		r.leader = &t.place.Leader
+		if err == errFencedLeaderEpoch {
+			r.leader = &t.place.Leader
+		}
 		return err
 	}
-	if t.lastEpoch != base.NoLeaderEpoch {
+	if t.lastEpoch >= 0 {
 		epoch, end := p.EpochEndOffset(t.lastEpoch)
 		if epoch == base.NoLeaderEpoch || end == base.NoOffset || t.offset < p.Offsets().LogStart {
 			return storage.ErrOffsetOutOfRange
@@ -189,7 +191,7 @@ func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
 // checkEpoch compares the leader epoch that a client knows with the broker's (KIP-320).
 func checkEpoch(client, broker base.LeaderEpoch) error {
 	switch {
-	case client == base.NoLeaderEpoch || client == broker:
+	case client < 0 || client == broker: // below 0 is none
 		return nil
 	case client < broker:
 		return errFencedLeaderEpoch

@@ -162,7 +162,7 @@ func (e *fetchEncoder) partition(r *fetchResult, code int16) {
 	if e.version >= 5 {
 		e.head = kbin.AppendInt64(e.head, int64(offsets.LogStart))
 	}
-	e.aborted(e.committed && code == 0)
+	e.aborted(e.committed && code == 0 || r.target.err != nil) // empty also for what does not exist, as in Kafka
 	if e.version >= 11 {
 		e.head = kbin.AppendInt32(e.head, -1) // preferred read replica
 	}

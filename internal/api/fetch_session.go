@@ -217,7 +217,8 @@ func nextEpoch(epoch int32) int32 {
 
 // fetchSessions keeps the sessions of all clients.
 type fetchSessions struct {
-	slots int
+	slots         int
+	maxPartitions int
 
 	mu         sync.Mutex // guards the fields below
 	byID       map[int32]*fetchSession
@@ -225,7 +226,7 @@ type fetchSessions struct {
 }
 
 func newFetchSessions(slots int) *fetchSessions {
-	return &fetchSessions{slots: slots, byID: map[int32]*fetchSession{}}
+	return &fetchSessions{slots: slots, maxPartitions: maxSessionPartitions, byID: map[int32]*fetchSession{}}
 }
 
 // open finds or makes the session of a request and takes over what it asks. Called in the first phase, so that the requests of a
@@ -306,7 +307,7 @@ func (f *fetchSessions) place(s *fetchSession, now time.Time) (victim *fetchSess
 		}
 		f.removeLocked(victim)
 	}
-	if f.partitions+size > maxSessionPartitions {
+	if f.partitions+size > f.maxPartitions {
 		return victim, victim != nil
 	}
 	id := rand.Int32N(math.MaxInt32) + 1
@@ -345,7 +346,7 @@ func (f *fetchSessions) resize(s *fetchSession, size int, now time.Time) bool {
 	if f.byID[s.id] != s {
 		return false
 	}
-	if size > s.kept && f.partitions+size-s.kept > maxSessionPartitions {
+	if size > s.kept && f.partitions+size-s.kept > f.maxPartitions {
 		return false
 	}
 	f.partitions += size - s.kept

@@ -30,7 +30,7 @@ import (
 //     topics by id (KIP-516).
 //
 // Left out on purpose: transactions. A batch with the transactional bit gets INVALID_TXN_STATE, as from a broker that knows no
-// transaction of its producer. Kafka lets a client named __admin_client write to internal topics; here nobody may.
+// transaction of its producer, or TRANSACTIONAL_ID_AUTHORIZATION_FAILED where the request names none. Kafka lets a client named __admin_client write to internal topics; here nobody may.
 
 // appendTimeout bounds how long a produce with acks other than -1 waits for room in the wal and the tail.
 const appendTimeout = 30 * time.Second
@@ -52,7 +52,7 @@ func (a *API) produce(ctx context.Context, c *call, req *kmsg.ProduceRequest) (w
 		out.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(asked.Partitions))
 		for j := range asked.Partitions {
 			part := &asked.Partitions[j]
-			result := produced{err: err}
+			result := produced{err: err, logStart: -1}
 			if err == nil {
 				result = p.append(appendCtx, topic, part, now)
 			}
@@ -139,7 +139,11 @@ func (p *producing) append(ctx context.Context, topic *topicView, asked *kmsg.Pr
 		return produced{err: err, recordErrors: valid.RecordErrors, logStart: logStartFor(err, partition)}
 	}
 	if valid.Header.Attributes.Transactional() {
-		return produced{err: errNoTransaction, logStart: partition.Offsets().LogStart}
+		err := errNoTransaction
+		if p.req.TransactionID == nil {
+			err = errNoTransactionalID
+		}
+		return produced{err: err, logStart: -1}
 	}
 	appended, err := partition.Append(ctx, valid.Batch, valid.Header, storage.AppendOptions{
 		OffsetOfMax:   valid.OffsetOfMaxTimestamp,

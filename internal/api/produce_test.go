@@ -81,10 +81,15 @@ func TestProduceRefusesPerPartition(t *testing.T) {
 	}
 	c := b.client()
 	for _, tc := range cases {
-		got := produced1(c, produceRequest(12, tc.topic, id, tc.part, tc.records))
+		req := produceRequest(12, tc.topic, id, tc.part, tc.records)
+		req.TransactionID = kmsg.StringPtr("tx")
+		got := produced1(c, req)
 		if got.ErrorCode != tc.want.Code || got.BaseOffset != -1 {
 			t.Errorf("%s: code %v, base offset %d, want %s and -1", tc.name, kerr.ErrorForCode(got.ErrorCode), got.BaseOffset, tc.want.Message)
 		}
+	}
+	if got := produced1(c, produceRequest(12, "t", id, 0, transactional.Build(0))); got.ErrorCode != kerr.TransactionalIDAuthorizationFailed.Code {
+		t.Errorf("transaction without id: code %d, want TRANSACTIONAL_ID_AUTHORIZATION_FAILED", got.ErrorCode)
 	}
 	if got := produced1(c, produceRequest(13, "", base.TopicID{1}, 0, batchOf(1000, "a"))); got.ErrorCode != kerr.UnknownTopicID.Code {
 		t.Errorf("unknown topic id: code %d, want UNKNOWN_TOPIC_ID", got.ErrorCode)
