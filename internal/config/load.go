@@ -85,17 +85,17 @@ func (l *loader) set(key, value, origin string) {
 // foreignPrefixes begin settings of Kafka's plug-ins, of its listeners one by one, and of older versions.
 var foreignPrefixes = []string{
 	"listener.name.", "config.providers.", "rsm.config.", "rlmm.config.", "zookeeper.", "log4j.", "client.quota.callback.",
-	"password.encoder.", "confluent.", "metrics.",
+	"password.encoder.", "confluent.",
 }
 
 // foreignKeys are settings that Kafka takes from plug-ins of its own, and that older versions had.
 var foreignKeys = []string{
-	"super.users", "allow.everyone.if.no.acl.found", "early.start.listeners",
+	"super.users", "allow.everyone.if.no.acl.found",
 	"inter.broker.protocol.version", "log.message.format.version", "log.message.timestamp.difference.max.ms",
 	"log.message.downconversion.enable", "offsets.commit.required.acks", "control.plane.listener.name",
 	"broker.id.generation.enable", "reserved.broker.max.id", "controlled.shutdown.max.retries",
-	"controlled.shutdown.retry.backoff.ms", "delegation.token.master.key", "producer.id.expiration.check.interval.ms",
-	"leader.imbalance.per.broker.percentage", "unclean.leader.election.interval.ms", "auto.include.jmx.reporter",
+	"controlled.shutdown.retry.backoff.ms", "delegation.token.master.key",
+	"leader.imbalance.per.broker.percentage", "auto.include.jmx.reporter",
 	"host.name", "port", "advertised.host.name", "advertised.port",
 }
 

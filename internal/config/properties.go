@@ -29,12 +29,15 @@ func parseProperties(text string) ([]entry, error) {
 		if line == "" || line[0] == '#' || line[0] == '!' {
 			continue
 		}
-		for continues(line) {
-			line = line[:len(line)-1]
-			if i++; i == len(lines) {
-				break
+		if continues(line) {
+			var whole strings.Builder
+			for continues(line) && i+1 < len(lines) {
+				whole.WriteString(line[:len(line)-1])
+				i++
+				line = strings.TrimLeft(lines[i], " \t\f")
 			}
-			line += strings.TrimLeft(lines[i], " \t\f")
+			whole.WriteString(line)
+			line = whole.String()
 		}
 		rawKey, rawValue := splitProperty(line)
 		key, err := unescape(rawKey)

@@ -47,7 +47,7 @@ type Config struct {
 	// Default 0: no limit.
 	MaxConns int
 	// MaxConnsPerIP bounds the open connections from one address; more are closed at once (max.connections.per.ip).
-	// Default 0: no limit.
+	// Negative means none. Default 0: no limit.
 	MaxConnsPerIP int
 	// MaxConnsPerIPOverrides sets MaxConnsPerIP for single addresses (max.connections.per.ip.overrides), written as
 	// netip.Addr writes them, without a zone.

@@ -37,6 +37,8 @@ type Conn struct {
 	// Only the reading goroutine uses these.
 	reader       *bufio.Reader
 	readArmed    time.Time
+	clock        frameClock
+	length       [4]byte
 	trusted      int // length of the longest frame that came in full, at most trustedBytes
 	lastClientID string
 

@@ -37,7 +37,7 @@
 //   - Reading stops while a connection has MaxInFlightPerConn requests or MaxBytesPerConn bytes unanswered, and while
 //     all connections together hold MaxBytesTotal; whoever waits longer than BudgetTimeout is closed. One frame at a
 //     time may overdraw the total, else half-arrived frames could wait for each other for good.
-//   - A frame begins with at most 64 KiB, or with what the connection has shown to send in full, up to 1 MiB, and
+//   - A frame begins with at most 64 KiB, or with what the connection has shown to send in full, up to 2 MiB, and
 //     doubles as it fills.
 //   - A frame must not pause for FrameTimeout, nor arrive slower than MinReadRate after that.
 //   - Decode steps over a body, by the shapes in schemas.txt, before kmsg sees it: counts are checked against the bytes

@@ -14,7 +14,7 @@ const (
 	// eagerBytes is the piece of a frame that is reserved before any of its bytes are there.
 	eagerBytes = 64 << 10
 	// trustedBytes is how much that grows for a connection that has sent frames of such a size in full.
-	trustedBytes = 1 << 20
+	trustedBytes = 2 << 20
 )
 
 // frame is the memory of one request, reserved from the server's budget and its connection's count.
@@ -59,11 +59,11 @@ func (c *Conn) readLength() (int, error) {
 	if err := c.awaitFrame(); err != nil {
 		return 0, err
 	}
-	var b [4]byte
-	if err := c.readFull(b[:], &frameClock{start: time.Now()}); err != nil {
+	c.clock = frameClock{start: time.Now()}
+	if err := c.readFull(c.length[:]); err != nil {
 		return 0, err
 	}
-	n := int32(binary.BigEndian.Uint32(b[:]))
+	n := int32(binary.BigEndian.Uint32(c.length[:]))
 	limit := c.server.cfg.MaxRequestBytes
 	if !c.LoggedIn() {
 		limit = min(limit, c.server.cfg.PreAuthBytes)
@@ -83,7 +83,7 @@ func (c *Conn) readFrame(f *frame, n int) error {
 		return err
 	}
 	f.conn, f.size = c, int64(n)
-	clock := frameClock{start: time.Now()}
+	c.clock = frameClock{start: time.Now()}
 	piece := min(n, max(eagerBytes, c.trusted))
 	if piece > eagerBytes && c.server.frames.crowded() {
 		piece = eagerBytes
@@ -93,8 +93,8 @@ func (c *Conn) readFrame(f *frame, n int) error {
 		if err := f.resize(piece); err != nil {
 			return budgetCloseError(err)
 		}
-		clock.start = clock.start.Add(time.Since(began)) // waiting for us is not the client's fault
-		if err := c.readFull(f.buf.b[have:piece], &clock); err != nil {
+		c.clock.start = c.clock.start.Add(time.Since(began)) // waiting for us is not the client's fault
+		if err := c.readFull(f.buf.b[have:piece]); err != nil {
 			return err
 		}
 		have = piece
@@ -120,7 +120,8 @@ func (k *frameClock) deadline(now time.Time, cfg *Config) time.Time {
 }
 
 // readFull fills p with the next bytes of a frame.
-func (c *Conn) readFull(p []byte, clock *frameClock) error {
+func (c *Conn) readFull(p []byte) error {
+	clock := &c.clock
 	now := time.Now()
 	deadline := clock.deadline(now, &c.server.cfg)
 	for len(p) > 0 {

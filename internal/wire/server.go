@@ -174,7 +174,7 @@ func (s *Server) ipFullLocked(ip netip.Addr) bool {
 	if n, ok := s.cfg.MaxConnsPerIPOverrides[ip.String()]; ok {
 		return s.perIP[ip] >= n
 	}
-	return limit > 0 && s.perIP[ip] >= limit
+	return limit < 0 || limit > 0 && s.perIP[ip] >= limit
 }
 
 // forget takes a connection that has ended out of the books.

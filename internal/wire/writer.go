@@ -27,6 +27,7 @@ type connWriter struct {
 	armed  time.Time
 	failed bool // nothing can be sent any more
 
+	header   [9]byte
 	vecSpace [2][]byte
 	vec      net.Buffers
 }
@@ -44,10 +45,9 @@ func (w *connWriter) answer(req *Request, a Answer) error {
 	if body < 0 || int64(header)+int64(body) > math.MaxInt32 {
 		return closeError(CloseByHandler, fmt.Errorf("%s v%d: answer of %d bytes", keyName(req.Key), req.Version, body))
 	}
-	var b [9]byte
-	binary.BigEndian.PutUint32(b[:], uint32(header+body))
-	binary.BigEndian.PutUint32(b[4:], uint32(req.CorrelationID))
-	if err := w.write(b[:4+header]); err != nil {
+	binary.BigEndian.PutUint32(w.header[:], uint32(header+body))
+	binary.BigEndian.PutUint32(w.header[4:], uint32(req.CorrelationID))
+	if err := w.write(w.header[:4+header]); err != nil {
 		return err
 	}
 	w.left = body
