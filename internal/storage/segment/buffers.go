@@ -6,27 +6,27 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
-// writeBuffer returns a buffer of writeBytes for direct writes.
+// writeBuffer returns a buffer of writeBytes for direct writes and reads.
 func (c *FileCache) writeBuffer(align int) []byte {
-	if b, ok := c.writePool.Get().(*[writeBytes]byte); ok && uintptr(unsafe.Pointer(b))%uintptr(align) == 0 {
+	if b, ok := c.large.Get().(*[writeBytes]byte); ok && uintptr(unsafe.Pointer(b))%uintptr(align) == 0 {
 		return b[:]
 	}
 	return disk.AlignedBuffer(writeBytes, max(align, minAlignment))
 }
 
-func (c *FileCache) recycleWrite(b []byte) { c.writePool.Put((*[writeBytes]byte)(b)) }
-
-// blockBuffer returns a buffer of BlockSize bytes, aligned for direct reads.
+// blockBuffer returns a buffer of BlockSize bytes for direct reads.
 func (c *FileCache) blockBuffer() []byte {
-	if b, ok := c.blockPool.Get().(*[BlockSize]byte); ok {
+	if b, ok := c.small.Get().(*[BlockSize]byte); ok {
 		return b[:]
 	}
 	return disk.AlignedBuffer(BlockSize, minAlignment)
 }
 
-// recycleBlock takes a buffer back; nil is none.
-func (c *FileCache) recycleBlock(b []byte) {
-	if b != nil {
-		c.blockPool.Put((*[BlockSize]byte)(b[:BlockSize]))
+// recycle takes back a buffer that one of these returned.
+func (c *FileCache) recycle(b []byte) {
+	if cap(b) == writeBytes {
+		c.large.Put((*[writeBytes]byte)(b[:writeBytes]))
+	} else {
+		c.small.Put((*[BlockSize]byte)(b[:BlockSize]))
 	}
 }

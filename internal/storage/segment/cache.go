@@ -15,24 +15,21 @@ import (
 const (
 	// DefaultOpenFiles bounds descriptors when NewFileCache is given 0.
 	DefaultOpenFiles = 512
-	// cachedBlocks bounds the verified blocks kept because a read ended or began inside them: 4 MiB.
-	cachedBlocks = 64
 	// loadedBytes bounds what is kept in memory of indexes and sidecars.
 	loadedBytes = 32 << 20
 )
 
-// FileCache bounds what all segments of a broker keep at hand: open descriptors, verified blocks at the edges of reads, and
-// summaries of indexes. All three are least recently used first to go. Safe for concurrent use.
+// FileCache bounds what all segments of a broker keep at hand: open descriptors, verified blocks, and summaries of indexes. Of all
+// three the least recently used go first. Safe for concurrent use.
 type FileCache struct {
-	maxOpen   int
-	blockPool sync.Pool // of *[BlockSize]byte
-	writePool sync.Pool // of *[writeBytes]byte
+	maxOpen int
+	extents extents
+	small   sync.Pool // of *[BlockSize]byte
+	large   sync.Pool // of *[writeBytes]byte
 
 	mu     sync.Mutex // guards the fields below; files are opened and closed without it
 	files  map[fileKey]*openFile
 	idle   list.List // of *openFile without users, most recently used first
-	blocks map[blockKey]*list.Element
-	recent list.List // of *block, most recently used first
 	loaded map[*ledger]*list.Element
 	used   list.List // of loadedEntry, most recently used first
 	bytes  int64     // of loaded
@@ -75,16 +72,6 @@ type openError struct{ err error }
 func (e *openError) Error() string { return e.err.Error() }
 func (e *openError) Unwrap() error { return e.err }
 
-type blockKey struct {
-	segment *Segment
-	block   int64
-}
-
-type block struct {
-	key  blockKey
-	data []byte // BlockSize bytes
-}
-
 type loadedEntry struct {
 	ledger *ledger
 	bytes  int64
@@ -99,7 +86,6 @@ func NewFileCache(maxOpen int) *FileCache {
 	return &FileCache{
 		maxOpen: maxOpen,
 		files:   map[fileKey]*openFile{},
-		blocks:  map[blockKey]*list.Element{},
 		loaded:  map[*ledger]*list.Element{},
 	}
 }
@@ -111,11 +97,11 @@ func (c *FileCache) Close() error {
 	for _, f := range c.files {
 		closing = c.dropLocked(f, closing)
 	}
-	c.blocks, c.loaded = map[blockKey]*list.Element{}, map[*ledger]*list.Element{}
-	c.recent.Init()
+	c.loaded = map[*ledger]*list.Element{}
 	c.used.Init()
 	c.bytes = 0
 	c.mu.Unlock()
+	c.Trim()
 	return closeAll(closing)
 }
 
@@ -140,7 +126,8 @@ func (c *FileCache) acquire(s *Segment, suffix string, direct, create bool) (*op
 	if direct {
 		f.direct, err = s.o.FS.OpenDirect(key.path, disk.DirectOptions{Create: create})
 	} else {
-		f.file, err = s.o.FS.Open(key.path, vfs.RandomReadsOption)
+		// The kernel's own readahead fits: catching up is sequential, and it leaves lookups alone.
+		f.file, err = s.o.FS.Open(key.path)
 	}
 	if err != nil {
 		return nil, &openError{fmt.Errorf("open %s: %w", key.path, err)}
@@ -235,14 +222,6 @@ func (c *FileCache) forget(s *Segment) {
 			}
 		}
 	}
-	for e := c.recent.Front(); e != nil; {
-		next := e.Next()
-		if b := e.Value.(*block); b.key.segment == s {
-			c.recent.Remove(e)
-			delete(c.blocks, b.key)
-		}
-		e = next
-	}
 	for _, l := range []*ledger{s.side, s.index, s.time} {
 		c.unloadLocked(l)
 	}
@@ -250,6 +229,7 @@ func (c *FileCache) forget(s *Segment) {
 	for _, l := range []*ledger{s.side, s.index, s.time} {
 		l.unload()
 	}
+	c.forgetExtents(s)
 	_ = closeAll(closing)
 }
 
@@ -264,36 +244,6 @@ func closeAll(files []*openFile) error {
 }
 
 var _ io.ReaderAt = (*openFile)(nil)
-
-// copyBlock copies from a cached block and reports whether it had it.
-func (c *FileCache) copyBlock(s *Segment, n int64, dst []byte, from int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.blocks[blockKey{s, n}]
-	if e == nil {
-		return false
-	}
-	c.recent.MoveToFront(e)
-	copy(dst, e.Value.(*block).data[from:])
-	return true
-}
-
-// keepBlock takes over data, a verified block, and returns a buffer that the caller may use instead of it, nil if there is none.
-func (c *FileCache) keepBlock(s *Segment, n int64, data []byte) (spare []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := blockKey{s, n}
-	if c.blocks[key] != nil {
-		return data
-	}
-	if c.recent.Len() >= cachedBlocks {
-		old := c.recent.Remove(c.recent.Back()).(*block)
-		delete(c.blocks, old.key)
-		spare = old.data
-	}
-	c.blocks[key] = c.recent.PushFront(&block{key, data})
-	return spare
-}
 
 // noteLoaded counts bytes that l keeps in memory, or counts them anew, and makes others let go of theirs.
 func (c *FileCache) noteLoaded(l *ledger, bytes int64) {

@@ -35,7 +35,10 @@
 // [DamageError] for reads that touch it and for no other. A bad index is made anew in memory from the log, a bad sidecar likewise if
 // the log proves to be whole, and both are reported.
 //
+// Reads of the log go past the page cache too, through a bounded cache of verified extents. A read that goes on where a cached
+// block ends brings a whole MiB; any other only the blocks that it needs.
+//
 // # Locks
 //
-// Segment.mu, ledger.mu and FileCache.mu are leaves: none is held while another is taken, and none across I/O.
+// Segment.mu, ledger.mu, extents.mu and FileCache.mu are leaves: none is held while another is taken, and none across I/O.
 package segment

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
 // image is what a read must know of the segment at one moment.
@@ -54,57 +56,64 @@ func (s *Segment) ReadAt(p []byte, pos int64) (int, error) {
 
 // readVerified fills p from pos on; all of it lies before im.size.
 func (s *Segment) readVerified(im image, p []byte, pos int64) (n int, err error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	first, last := pos/BlockSize, (pos+int64(len(p))-1)/BlockSize
-	crcs, err := s.blockCRCs(im, first, last+1)
-	if err != nil {
-		if first == last {
-			return 0, err
-		}
-		// What lies before the trouble can be had: the blocks one by one.
-		n, err := s.readVerified(im, p[:(first+1)*BlockSize-pos], pos)
-		if err == nil {
-			var m int
-			m, err = s.readVerified(im, p[n:], pos+int64(n))
-			n += m
-		}
-		return n, err
-	}
 	for n < len(p) {
 		at := pos + int64(n)
-		block := at / BlockSize
-		skip := int(at % BlockSize)
-		rest := p[n:]
-		if whole := im.wholeBlocks(rest, at); skip == 0 && whole > 0 {
-			m, err := s.readWhole(im, rest[:whole], block, crcs[4*(block-first):])
-			n += m
-			if err != nil {
-				return n, err
-			}
-			continue
-		}
-		m, err := s.readEdge(im, rest, block, skip, crcs[4*(block-first):])
-		n += m
+		e, err := s.extentAt(im, at/BlockSize, int64(len(p)-n)+at%BlockSize)
 		if err != nil {
 			return n, err
 		}
+		n += copy(p[n:], e.data[at-e.pos():])
+		s.o.Files.releaseExtent(e)
 	}
 	return n, nil
 }
 
-// wholeBlocks returns how many bytes of p, which is to hold what lies at the block boundary at, can be checked in place: whole blocks,
-// and the last block when p reaches the end of the segment.
-func (im image) wholeBlocks(p []byte, at int64) int {
-	if at+int64(len(p)) == im.size {
-		return len(p)
+// extentAt returns verified blocks from the cache or the disk, block the first that is wanted, for the caller to release. want says
+// how many bytes from the start of block on the caller will need.
+//
+// A read that goes on where cached blocks end is taken for one of many: it gets as much as an extent holds, so that a consumer that
+// catches up costs one large direct read for a MiB. When there are more such readers than the cache has room for, their
+// blocks are gone before they come back, and each reads only what it needs.
+func (s *Segment) extentAt(im image, block, want int64) (*extent, error) {
+	e, sequential := s.o.Files.findExtent(s, block)
+	if e != nil {
+		return e, nil
 	}
-	return len(p) &^ (BlockSize - 1)
+	blocks := min((want+BlockSize-1)/BlockSize, extentBlocks)
+	if sequential {
+		blocks = extentBlocks
+	}
+	blocks = min(blocks, (im.size+BlockSize-1)/BlockSize-block)
+	e, err := s.readExtent(im, block, blocks)
+	if err != nil && blocks > 1 {
+		e, err = s.readExtent(im, block, 1) // the trouble may lie further on
+	}
+	return e, err
 }
 
-// blockLen returns how many bytes block n has.
-func (im image) blockLen(n int64) int { return int(min(BlockSize, im.size-n*BlockSize)) }
+// readExtent reads and checks blocks. Damage in the first is an error; before damage in a later one the extent ends.
+func (s *Segment) readExtent(im image, block, blocks int64) (*extent, error) {
+	crcs, err := s.blockCRCs(im, block, block+blocks)
+	if err != nil {
+		return nil, err
+	}
+	e := s.o.Files.newExtent(s, block, blocks)
+	e.data = e.data[:min(blocks*BlockSize, im.size-e.pos())]
+	err = s.readRaw(im, e)
+	for n := 0; err == nil && n < len(e.data); n += BlockSize {
+		b := e.data[n:min(n+BlockSize, len(e.data))]
+		if err = s.checkBlock(b, block+int64(n/BlockSize), crcs[n/BlockSize*sidecarEntrySize:]); err != nil && n > 0 {
+			e.data, err = e.data[:n], nil
+		}
+	}
+	if err != nil {
+		s.o.Files.releaseExtent(e)
+		return nil, err
+	}
+	// The last block grows; only what is complete may stay.
+	s.o.Files.keepExtent(e)
+	return e, nil
+}
 
 // blockCRCs returns the CRCs of the blocks from number from to number to, four bytes each.
 func (s *Segment) blockCRCs(im image, from, to int64) ([]byte, error) {
@@ -125,63 +134,6 @@ func (s *Segment) blockCRCs(im image, from, to int64) ([]byte, error) {
 	return crcs, nil
 }
 
-// readWhole reads blocks into p and checks them there. It returns the bytes before the first damaged block.
-func (s *Segment) readWhole(im image, p []byte, block int64, crcs []byte) (int, error) {
-	if err := s.readRaw(im, p, block*BlockSize); err != nil {
-		if len(p) <= BlockSize {
-			return 0, err
-		}
-		// One bad block must not hide those before it.
-		return s.readBlocks(im, p, block, crcs)
-	}
-	for n := 0; n < len(p); n += BlockSize {
-		if err := s.checkBlock(p[n:min(n+BlockSize, len(p))], block+int64(n/BlockSize), crcs[n/BlockSize*sidecarEntrySize:]); err != nil {
-			return n, err
-		}
-	}
-	return len(p), nil
-}
-
-// readBlocks is readWhole one by one.
-func (s *Segment) readBlocks(im image, p []byte, block int64, crcs []byte) (n int, err error) {
-	for n < len(p) {
-		m, err := s.readWhole(im, p[n:min(n+BlockSize, len(p))], block, crcs)
-		n += m
-		if err != nil {
-			return n, err
-		}
-		block++
-		crcs = crcs[sidecarEntrySize:]
-	}
-	return n, nil
-}
-
-// readEdge fills p from skip on in a block of which p wants only a part. A whole block read for that is kept for the next read,
-// which often wants the rest of it.
-func (s *Segment) readEdge(im image, p []byte, block int64, skip int, crcs []byte) (int, error) {
-	n := im.blockLen(block)
-	p = p[:min(len(p), n-skip)]
-	if n == BlockSize && s.o.Files.copyBlock(s, block, p, skip) {
-		return len(p), nil
-	}
-	full := s.o.Files.blockBuffer()
-	buf := full[:n]
-	err := s.readRaw(im, buf, block*BlockSize)
-	if err == nil {
-		err = s.checkBlock(buf, block, crcs)
-	}
-	if err != nil {
-		s.o.Files.recycleBlock(full)
-		return 0, err
-	}
-	copy(p, buf[skip:])
-	if n == BlockSize {
-		full = s.o.Files.keepBlock(s, block, full)
-	}
-	s.o.Files.recycleBlock(full)
-	return len(p), nil
-}
-
 func (s *Segment) checkBlock(b []byte, block int64, crcs []byte) error {
 	got, want := crc32.Checksum(b, castagnoli), binary.BigEndian.Uint32(crcs)
 	if got != want {
@@ -190,27 +142,42 @@ func (s *Segment) checkBlock(b []byte, block int64, crcs []byte) error {
 	return nil
 }
 
-// readRaw fills p with the segment's bytes at pos, unchecked: from the file, and its end from memory.
-func (s *Segment) readRaw(im image, p []byte, pos int64) error {
-	fromFile := p
-	if over := pos + int64(len(p)) - (im.size - int64(len(im.ragged))); over > 0 && len(im.ragged) > 0 {
-		over = min(over, int64(len(p)))
-		fromFile = p[:int64(len(p))-over]
-		start := pos + int64(len(fromFile)) - (im.size - int64(len(im.ragged)))
-		copy(p[len(fromFile):], im.ragged[start:])
+// readRaw fills e with the segment's bytes, unchecked: from the file, past the page cache, and the ragged end from memory.
+func (s *Segment) readRaw(im image, e *extent) error {
+	pos := e.pos()
+	fromFile := int64(len(e.data))
+	if ragged := im.size - int64(len(im.ragged)); len(im.ragged) > 0 && pos+fromFile > ragged {
+		fromFile = max(0, ragged-pos)
 	}
-	if len(fromFile) == 0 {
-		return nil
+	if fromFile > 0 {
+		f, err := s.o.Files.acquire(s, logSuffix, true, false)
+		if err == nil {
+			defer s.o.Files.release(f)
+			err = readDirect(f.direct, e.data[:cap(e.data)], fromFile, pos)
+		}
+		if err != nil {
+			return s.readDamage(logSuffix, pos, int64(len(e.data)), err)
+		}
 	}
-	f, err := s.o.Files.acquire(s, logSuffix, false, false)
-	if err == nil {
-		defer s.o.Files.release(f)
-		err = readFull(f, fromFile, pos)
-	}
-	if err != nil {
-		return s.readDamage(logSuffix, pos, int64(len(fromFile)), err)
+	if inMemory := int64(len(e.data)) - fromFile; inMemory > 0 {
+		copy(e.data[fromFile:], im.ragged[int64(len(im.ragged))-(im.size-pos-fromFile):])
 	}
 	return nil
+}
+
+// readDirect reads n bytes at pos into buf, and may read more to end at an aligned position.
+func readDirect(f disk.DirectFile, buf []byte, n, pos int64) error {
+	align := int64(f.Alignment())
+	end := min((n+align-1)&^(align-1), int64(len(buf)))
+	got, err := f.ReadAt(buf[:end], pos)
+	switch {
+	case int64(got) >= n:
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	default:
+		return err
+	}
 }
 
 // readFull is io.ReaderAt.ReadAt without io.EOF for a read that ends where the file does.

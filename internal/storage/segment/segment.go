@@ -11,8 +11,7 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
-// BlockSize is the unit of verification: ReadAt checks every block that it touches, so reads that start and end at its
-// multiples are cheapest. It is written into every sidecar.
+// BlockSize is the unit of verification: ReadAt checks whole blocks, those that it touches. It is written into every sidecar.
 const BlockSize = 64 << 10
 
 // Kafka's defaults.

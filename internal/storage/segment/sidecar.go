@@ -158,7 +158,7 @@ func (s *Segment) healSidecar(durable FileState) []byte {
 		}
 		entries = binary.BigEndian.AppendUint32(entries, crc32.Checksum(buf, castagnoli))
 	}
-	s.o.Files.recycleBlock(buf)
+	s.o.Files.recycle(buf)
 	if crc32.Update(crc, castagnoli, entries) != durable.CRC {
 		return nil
 	}

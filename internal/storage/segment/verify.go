@@ -49,14 +49,14 @@ func (s *Segment) verifyLedger(l *ledger, report func(DamageError)) error {
 func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, report func(DamageError)) error {
 	im := image{size: st.Size, blockCRC: st.BlockCRC}
 	full := s.o.Files.blockBuffer()
-	defer s.o.Files.recycleBlock(full)
+	defer s.o.Files.recycle(full)
 	for block := int64(0); block*BlockSize < st.Size; block++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		crcs, err := s.blockCRCs(im, block, block+1)
 		if err == nil {
-			buf := full[:im.blockLen(block)]
+			buf := full[:min(BlockSize, st.Size-block*BlockSize)]
 			if err = readFull(f, buf, block*BlockSize); err != nil {
 				err = s.readDamage(logSuffix, block*BlockSize, int64(len(buf)), err)
 			} else {

@@ -104,7 +104,7 @@ func (s *Segment) plan(n int64, batches []BatchMeta) (*indexer, error) {
 func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []byte, blocks *blockSummer) ([]byte, error) {
 	align := f.Alignment()
 	buf := s.o.Files.writeBuffer(align)
-	defer s.o.Files.recycleWrite(buf)
+	defer s.o.Files.recycle(buf)
 	have := copy(buf, ragged)
 	at := s.Size() - int64(have)
 	for read := int64(0); read < n; {

@@ -1,0 +1,138 @@
+package segment
+
+import (
+	"container/list"
+	"sync"
+)
+
+const (
+	// extentBlocks is the largest extent: what one direct read of a consumer that catches up brings.
+	extentBlocks = writeBytes / BlockSize
+	// extentBytes bounds the extents that are kept.
+	extentBytes = 16 << 20
+)
+
+// extents is a cache of verified blocks.
+type extents struct {
+	mu     sync.Mutex // guards the fields below and the users of extents
+	blocks map[blockKey]*extent
+	recent list.List // of *extent, most recently used first
+	bytes  int64
+}
+
+type blockKey struct {
+	segment *Segment
+	block   int64
+}
+
+// extent is a run of verified blocks. Its data does not change while it has users.
+type extent struct {
+	segment *Segment
+	first   int64  // number of its first block
+	data    []byte // its capacity is that of the buffer
+	users   int    // readers, and the cache while it keeps it
+	place   *list.Element
+}
+
+func (e *extent) pos() int64 { return e.first * BlockSize }
+
+// newExtent returns an extent with room for blocks, which the caller fills and then keeps or releases.
+func (c *FileCache) newExtent(s *Segment, first, blocks int64) *extent {
+	e := &extent{segment: s, first: first, users: 1}
+	if blocks == 1 {
+		e.data = c.blockBuffer()
+	} else {
+		e.data = c.writeBuffer(minAlignment)
+	}
+	return e
+}
+
+// findExtent returns the extent that holds a block, for the caller to release, nil if there is none. sequential says whether the
+// block before it is there.
+func (c *FileCache) findExtent(s *Segment, block int64) (e *extent, sequential bool) {
+	x := &c.extents
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e = x.blocks[blockKey{s, block}]; e != nil {
+		e.users++
+		x.recent.MoveToFront(e.place)
+		return e, true
+	}
+	return nil, x.blocks[blockKey{s, block - 1}] != nil
+}
+
+// keepExtent puts the whole blocks of e into the cache; the caller goes on using e and releases it as before.
+func (c *FileCache) keepExtent(e *extent) {
+	whole := int64(len(e.data) / BlockSize)
+	if whole == 0 {
+		return
+	}
+	x := &c.extents
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.blocks == nil {
+		x.blocks = map[blockKey]*extent{}
+	}
+	for n := e.first; n < e.first+whole; n++ {
+		key := blockKey{e.segment, n}
+		if old := x.blocks[key]; old != nil {
+			c.dropExtentLocked(old)
+		}
+		x.blocks[key] = e
+	}
+	e.users++
+	e.place = x.recent.PushFront(e)
+	x.bytes += int64(cap(e.data))
+	for x.bytes > extentBytes && x.recent.Len() > 1 {
+		c.dropExtentLocked(x.recent.Back().Value.(*extent))
+	}
+}
+
+// releaseExtent ends one use.
+func (c *FileCache) releaseExtent(e *extent) {
+	c.extents.mu.Lock()
+	defer c.extents.mu.Unlock()
+	c.unuseLocked(e)
+}
+
+func (c *FileCache) unuseLocked(e *extent) {
+	e.users--
+	if e.users == 0 {
+		c.recycle(e.data)
+		e.data = nil
+	}
+}
+
+// dropExtentLocked takes an extent out of the cache.
+func (c *FileCache) dropExtentLocked(e *extent) {
+	x := &c.extents
+	for n := e.first; n < e.first+int64(len(e.data)/BlockSize); n++ {
+		if key := (blockKey{e.segment, n}); x.blocks[key] == e {
+			delete(x.blocks, key)
+		}
+	}
+	x.recent.Remove(e.place)
+	x.bytes -= int64(cap(e.data))
+	c.unuseLocked(e)
+}
+
+// forgetExtents drops the extents of s.
+func (c *FileCache) forgetExtents(s *Segment) {
+	c.dropExtents(func(e *extent) bool { return e.segment == s })
+}
+
+// Trim drops all cached blocks. Meant for quiet times.
+func (c *FileCache) Trim() { c.dropExtents(func(*extent) bool { return true }) }
+
+func (c *FileCache) dropExtents(which func(*extent) bool) {
+	x := &c.extents
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for at := x.recent.Front(); at != nil; {
+		next := at.Next()
+		if e := at.Value.(*extent); which(e) {
+			c.dropExtentLocked(e)
+		}
+		at = next
+	}
+}

@@ -1,0 +1,124 @@
+package segment
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+)
+
+// reads counts the reads of logs, and their bytes.
+type reads struct {
+	disk.FS
+	count, bytes int
+}
+
+func (r *reads) OpenDirect(name string, o disk.DirectOptions) (disk.DirectFile, error) {
+	f, err := r.FS.OpenDirect(name, o)
+	return countedFile{f, r}, err
+}
+
+type countedFile struct {
+	disk.DirectFile
+	r *reads
+}
+
+func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
+	f.r.count++
+	f.r.bytes += len(p)
+	return f.DirectFile.ReadAt(p, off)
+}
+
+func TestCatchingUpReadsEachByteOnceInLargePieces(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, data, _ := sealed(t, o, 4, 5<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	p := make([]byte, 50_000)
+	for pos := int64(100); pos < st.Size; pos += int64(len(p)) {
+		n, _ := s.ReadAt(p, pos)
+		if !bytes.Equal(p[:n], data[pos:pos+int64(n)]) {
+			t.Fatalf("wrong bytes at %d", pos)
+		}
+	}
+	if fs.count > 8 || fs.bytes > len(data)+BlockSize {
+		t.Errorf("%d reads of %d bytes for %d", fs.count, fs.bytes, len(data))
+	}
+}
+
+func TestARandomReadTakesOnlyItsBlocks(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, _, _ := sealed(t, o, 4, 5<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	for n := range int64(20) {
+		if _, err := s.ReadAt(make([]byte, 100), (n*3+1)*BlockSize+50); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if fs.count != 20 || fs.bytes != 20*BlockSize {
+		t.Errorf("%d reads of %d bytes", fs.count, fs.bytes)
+	}
+}
+
+// TestManyReadersStayWithinTheBound lets more consumers catch up than the cache has room for: none of them reads ahead in vain, and the
+// bound holds.
+func TestManyReadersStayWithinTheBound(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, data, _ := sealed(t, o, 4, 3<<20)
+	var consumers []*Segment
+	for range 300 {
+		s, err := OpenSealed(o, st)
+		must(t, err)
+		consumers = append(consumers, s)
+	}
+	p := make([]byte, BlockSize)
+	const rounds = 6
+	for round := range int64(rounds) {
+		for _, s := range consumers {
+			if _, err := s.ReadAt(p, round*BlockSize); err != nil || !bytes.Equal(p, data[round*BlockSize:(round+1)*BlockSize]) {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			if n := o.Files.extents.bytes; n > extentBytes {
+				t.Fatalf("%d bytes are cached, bound %d", n, extentBytes)
+			}
+		}
+	}
+	if most := 2 * rounds * len(consumers) * BlockSize; fs.bytes > most {
+		t.Errorf("%d bytes were read for %d", fs.bytes, rounds*len(consumers)*BlockSize)
+	}
+	o.Files.Trim()
+	if n := o.Files.extents.bytes; n != 0 || len(o.Files.extents.blocks) != 0 {
+		t.Errorf("%d bytes are cached after Trim", n)
+	}
+}
+
+// TestANewSegmentOfTheSameNameIsAnother: neither blocks nor descriptors of a removed segment serve the next one.
+func TestANewSegmentOfTheSameNameIsAnother(t *testing.T) {
+	t.Parallel()
+	o := in(t, disk.Default(), t.TempDir(), 0)
+	st, data, _ := sealed(t, o, 1, 100_000)
+	old, err := OpenSealed(o, st)
+	must(t, err)
+	if got := readAll(t, old); !bytes.Equal(got, data) {
+		t.Fatal("wrong bytes")
+	}
+	must(t, old.Remove())
+	st, data, _ = sealed(t, o, 2, 100_000)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	if got := readAll(t, s); !bytes.Equal(got, data) {
+		t.Error("wrong bytes from the new segment")
+	}
+	if _, err := old.ReadAt(make([]byte, 1), 0); err == nil || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("the old segment: %v", err)
+	}
+}
