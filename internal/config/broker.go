@@ -243,7 +243,7 @@ func (b *Broker) Warnings() []string {
 // Log writes Warnings to l.
 func (b *Broker) Log(l *slog.Logger) {
 	for _, w := range b.Warnings() {
-		l.Warn(w)
+		l.Warn("settings", slog.String("note", w))
 	}
 }
 

@@ -29,7 +29,7 @@ var listenerPattern = regexp.MustCompile(`^([^:]+)://\[?([0-9a-zA-Z\-%._:]*)\]?:
 func parseListener(text string) (Listener, error) {
 	m := listenerPattern.FindStringSubmatch(text)
 	if m == nil {
-		return Listener{}, fmt.Errorf("Unable to parse %s to a broker endpoint: want NAME://host:port", text) //nolint:staticcheck // Kafka's words
+		return Listener{}, fmt.Errorf("%q is not NAME://host:port", text)
 	}
 	port, err := strconv.Atoi(m[3])
 	if err != nil || port < 0 || port > 65535 {
@@ -162,6 +162,6 @@ func resolveAdvertised(v *values, p *Problems, listeners []Listener, controller 
 
 // sameHost reports whether two listeners on one port would collide.
 func sameHost(a, b string) bool {
-	any := func(h string) bool { ip := net.ParseIP(h); return h == "" || ip != nil && ip.IsUnspecified() }
-	return a == b || any(a) || any(b)
+	every := func(h string) bool { ip := net.ParseIP(h); return h == "" || ip != nil && ip.IsUnspecified() }
+	return a == b || every(a) || every(b)
 }

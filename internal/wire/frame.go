@@ -72,9 +72,21 @@ func (c *Conn) readLength() (int, error) {
 	case n < minFrameBytes:
 		return 0, closeError(CloseBadFrame, fmt.Errorf("frame of %d bytes", n))
 	case int(n) > limit:
-		return 0, closeError(CloseFrameTooLarge, fmt.Errorf("frame of %d bytes, at most %d are allowed", n, limit))
+		return 0, closeError(CloseFrameTooLarge, fmt.Errorf("frame of %d bytes, at most %d are allowed%s", n, limit, guess(c.length)))
 	}
 	return int(n), nil
+}
+
+// guess names protocols that are not Kafka's by the four bytes that stand for the length, for whoever reads the log.
+func guess(length [4]byte) string {
+	switch string(length[:]) {
+	case "GET ", "POST", "PUT ", "HEAD", "OPTI", "CONN":
+		return ": it looks like HTTP"
+	}
+	if length[0] == 0x16 && length[1] == 3 {
+		return ": it looks like TLS, which this listener does not speak"
+	}
+	return ""
 }
 
 // readFrame reads the n bytes of a frame into f, whose memory grows as they arrive.

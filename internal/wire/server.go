@@ -49,12 +49,12 @@ func NewServer(cfg Config, h Handler) *Server {
 // Serve accepts connections from ln until ctx ends, Shutdown is called or ln fails, and closes ln. It returns nil
 // after Shutdown or the end of ctx. Connections outlive Serve: Shutdown waits for them, the end of ctx closes them.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, info ListenerInfo) error {
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	if !s.enter(ln) {
 		return nil
 	}
 	defer s.leave(ln)
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	for delay := time.Duration(0); ; {
 		nc, err := ln.Accept()
@@ -101,7 +101,7 @@ func (s *Server) pause(ctx context.Context, d time.Duration) {
 func (s *Server) accept(ctx context.Context, nc net.Conn, info ListenerInfo) {
 	c, connCtx := s.open(ctx, nc, info)
 	if c == nil {
-		nc.Close()
+		_ = nc.Close()
 		return
 	}
 	go s.run(ctx, connCtx, c) // open has added it to running, which Shutdown waits for
@@ -111,7 +111,7 @@ func (s *Server) accept(ctx context.Context, nc net.Conn, info ListenerInfo) {
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, info ListenerInfo) {
 	c, connCtx := s.open(ctx, nc, info)
 	if c == nil {
-		nc.Close()
+		_ = nc.Close()
 		return
 	}
 	s.run(ctx, connCtx, c)
@@ -232,7 +232,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		close(s.draining)
 	}
 	for ln := range s.listeners {
-		ln.Close()
+		_ = ln.Close()
 	}
 	for c := range s.conns {
 		c.drain()

@@ -314,7 +314,7 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 		{"zero length", frame(0), CloseBadFrame},
 		{"shorter than a header", frame(7), CloseBadFrame},
 		{"an HTTP request", []byte("GET / HTTP/1.1\r\n\r\n")[:4], CloseFrameTooLarge},
-		{"TLS hello", []byte{0x16, 3, 1, 2}, CloseFrameTooLarge},
+		{"a TLS hello", []byte{0x16, 3, 1, 2}, CloseFrameTooLarge},
 		{"largest length", frame(1<<31 - 1), CloseFrameTooLarge},
 		{"unknown key", header(9999, 0, 0xff, 0xff), CloseBadFrame},
 		{"negative key", header(-1, 0, 0xff, 0xff), CloseBadFrame},
