@@ -132,14 +132,14 @@ func (d *folder) fill(name string, size int64, stop func() bool) (err error) {
 			err = cerr
 		}
 	}()
-	if d.zeros == nil {
-		d.zeros = disk.AlignedBuffer(fillBytes, max(maxBlockBytes, f.Alignment()))
+	if chunk := min(fillBytes, size); int64(len(d.zeros)) < chunk {
+		d.zeros = disk.AlignedBuffer(int(chunk), max(maxBlockBytes, f.Alignment()))
 	}
 	for off := int64(0); off < size; {
 		if stop() {
 			return errStopped
 		}
-		n, err := f.WriteAt(d.zeros[:min(fillBytes, size-off)], off)
+		n, err := f.WriteAt(d.zeros[:min(int64(len(d.zeros)), size-off)], off)
 		if err != nil {
 			return err
 		}
