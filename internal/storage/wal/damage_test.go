@@ -335,6 +335,43 @@ func TestUnsyncedHoleIsTorn(t *testing.T) {
 	}
 }
 
+// TestUnsyncedWalMayEndBeforeTheCheckpoint loses the end of a wal that was not synced, which a checkpoint has made needless.
+func TestUnsyncedWalMayEndBeforeTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []AckMode{Synced, UnsafeWritten} {
+		fs := newFS(t)
+		cfg := smallConfig(fs)
+		cfg.Mode = mode
+		l := mustOpen(t, cfg, 0, nil)
+		for i := range 5 {
+			put(t, l, entryOf(i, fmt.Sprint(i)))
+		}
+		image := fs.CrashImageKeeping(nil, 100)
+		mustClose(t, l)
+		for at := int64(3); at < 7; at++ { // all but two groups
+			patch(t, image, walFiles(t, image)[0], at*minBlockBytes, func(b []byte) { clear(b) })
+		}
+		cfg.FS, cfg.Mode = image, Synced
+		l, err := Open(t.Context(), cfg, 5, func(Sequence, Entry) error { return nil })
+		if mode == Synced {
+			if !errors.Is(err, ErrBeyond) {
+				t.Fatalf("synced: %v, want ErrBeyond", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seq := put(t, l, entryOf(0, "next")); seq != 5 {
+			t.Fatalf("the next group is %d, want 5", seq)
+		}
+		mustClose(t, l)
+		if got, err := recoverOnly(image, 5, nil); err != nil || len(got) != 1 {
+			t.Fatalf("%d entries, %v", len(got), err)
+		}
+	}
+}
+
 // TestForgedGroupsInRecordsAreNotTaken lets a client write what looks like groups of the very file, but for the salt.
 func TestForgedGroupsInRecordsAreNotTaken(t *testing.T) {
 	t.Parallel()

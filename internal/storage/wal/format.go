@@ -22,7 +22,9 @@ const (
 	minBlockBytes = 4096
 	maxBlockBytes = 64 << 10
 
-	flagMark = 1 << 0
+	flagMark = 1 << 0 // of a group: it has no entries
+
+	flagUnsynced = 1 << 0 // of a file: its groups were acknowledged before they were synced
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -39,6 +41,7 @@ type fileHeader struct {
 	prev    uint64   // number of the file that holds group first-1; 0 if there is none
 	prevEnd int64    // where that group ends in that file
 	size    int64    // of this file
+	flags   uint32
 }
 
 func (h fileHeader) encode(b []byte) {
@@ -51,7 +54,7 @@ func (h fileHeader) encode(b []byte) {
 	le.PutUint64(b[40:], h.prev)
 	le.PutUint64(b[48:], uint64(h.prevEnd))
 	le.PutUint64(b[56:], uint64(h.size))
-	le.PutUint32(b[64:], 0)
+	le.PutUint32(b[64:], h.flags)
 	le.PutUint32(b[68:], crcOf(b[:68]))
 }
 
@@ -70,6 +73,7 @@ func decodeFileHeader(b []byte) (fileHeader, error) {
 	h := fileHeader{
 		block: le.Uint32(b[12:]), number: le.Uint64(b[16:]), salt: le.Uint64(b[24:]), first: Sequence(le.Uint64(b[32:])),
 		prev: le.Uint64(b[40:]), prevEnd: int64(le.Uint64(b[48:])), size: int64(le.Uint64(b[56:])),
+		flags: le.Uint32(b[64:]),
 	}
 	if !validBlock(h.block) || h.first == 0 || h.prev >= h.number || h.prevEnd < 0 || h.size < int64(h.block) {
 		return fileHeader{}, errNoHeader

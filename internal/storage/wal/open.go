@@ -56,7 +56,8 @@ func setDefault[T comparable](v *T, d T) {
 // It calls replay for every entry of every durable group from `from` on, in order, and returns once what was replayed is known to be on
 // stable storage. Groups before `from` count as released. The torn end of a wal that lost power is cut. Damage to what had been durable
 // is a *CorruptError: see Config.OnDamage. An error of replay ends Open with it. If the folder holds no wal, the first group will be
-// `from`, or 1; if it holds one that ends before from-1, Open returns ErrBeyond.
+// `from`, or 1; if it holds one that ends before from-1, Open returns ErrBeyond, unless that one was written in an unsafe mode: then
+// its end was lost with the memory of the machine or the process, and the next group is `from`.
 //
 // The caller must see to it that a folder is opened once at a time.
 func Open(ctx context.Context, cfg Config, from Sequence, replay func(Sequence, Entry) error) (*Log, error) {

@@ -198,6 +198,9 @@ func (l *Log) writeFileHeader(f *file) error {
 	h := fileHeader{
 		block: uint32(l.block), number: f.number, salt: f.salt, first: f.first, prev: l.writtenIn, prevEnd: l.writtenEnd, size: f.size,
 	}
+	if l.cfg.Mode != Synced {
+		h.flags = flagUnsynced
+	}
 	clear(l.markBuf)
 	h.encode(l.markBuf)
 	_, err := f.f.WriteAt(l.markBuf, 0)
