@@ -192,5 +192,11 @@ func newClusterID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
+// hasLog reports whether the folder holds a log that an earlier start has written: then its metadata must be there too.
+func (f *dataFolder) hasLog() bool {
+	_, err := os.Stat(filepath.Join(f.path, "checkpoint"))
+	return err == nil
+}
+
 // Close gives the lock back.
 func (f *dataFolder) Close() error { return f.lock.Close() }

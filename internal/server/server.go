@@ -110,6 +110,7 @@ func (s *Server) openMetadata(ctx context.Context) (err error) {
 		Store:                    s.store,
 		BrokerID:                 s.cfg.NodeID,
 		ClusterID:                s.folder.meta.clusterID,
+		Existing:                 s.folder.hasLog(),
 		DefaultPartitions:        s.cfg.NumPartitions,
 		DefaultReplicationFactor: s.cfg.DefaultReplicationFactor,
 		Logger:                   s.logger,
@@ -177,6 +178,10 @@ func (s *Server) startWire(context.Context) error {
 	})
 	s.wire = wire.NewServer(wire.Config{
 		MaxRequestBytes:        s.cfg.SocketRequestMaxBytes,
+		MaxInFlightPerConn:     s.cfg.MaxInFlightPerConnection,
+		MaxBytesPerConn:        s.cfg.MaxBytesPerConnection,
+		MaxBytesTotal:          s.cfg.MaxRequestMemory,
+		WriteTimeout:           s.cfg.WriteTimeout,
 		IdleTimeout:            s.cfg.ConnectionsMaxIdle,
 		MaxConns:               s.cfg.MaxConnections,
 		MaxConnsPerIP:          s.cfg.MaxConnectionsPerIP,
@@ -226,6 +231,8 @@ func (s *Server) watchFailures() {
 			s.fail(s.engine.Err())
 		case <-s.metadata.Failed():
 			s.fail(s.metadata.Err())
+		case <-s.store.Failed():
+			s.fail(s.store.Err())
 		case <-ctx.Done():
 		}
 	})
