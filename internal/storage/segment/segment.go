@@ -191,14 +191,33 @@ func (s *Segment) path(suffix string) string {
 	return s.o.FS.PathJoin(s.o.Dir, FileName(s.o.Base, suffix))
 }
 
-// fail records the first error of a write or sync, after which the files' state is unknown, and returns what to answer.
+// fail records the first error of a write or sync, after which the files' state is unknown, and returns what to answer. A full disk
+// leaves no such doubt as long as no sync was asked to make good what was written (see syncError): what was not accepted is written
+// again, with the same bytes at the same place.
 func (s *Segment) fail(err error) error {
+	if disk.IsNoSpace(err) {
+		s.writing.trimmed = false // part of it may lie past the end
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
 	}
 	return err
+}
+
+// syncError is a sync that failed because the disk is full. It does not unwrap to that: what the file holds is unknown now, as after
+// any sync that failed.
+type syncError struct{ err error }
+
+func (e syncError) Error() string { return "sync: " + e.err.Error() }
+
+func syncFailed(err error) error {
+	if !disk.IsNoSpace(err) {
+		return err
+	}
+	return syncError{err}
 }
 
 func (s *Segment) failed() error {

@@ -21,10 +21,11 @@ const (
 
 // writing belongs to the one goroutine that writes.
 type writing struct {
-	align   int  // of the log's direct writes, 0 before the first
-	trimmed bool // what an earlier life may have left behind the files' ends is gone
-	listed  bool // the files are in the folder, durably
-	dirty   bool // something was written since the last Sync
+	align   int    // of the log's direct writes, 0 before the first
+	trimmed bool   // what an earlier life may have left behind the files' ends is gone
+	listed  bool   // the files are in the folder, durably
+	dirty   bool   // something was written since the last Sync
+	sealing *State // what Seal has begun to write
 }
 
 // Write extends the segment at Size() by data, which is exactly batches in order. Only batches that can never be taken back may be
@@ -33,8 +34,8 @@ type writing struct {
 // Whole aligned blocks go to the disk at once, past the page cache; the rest, and the indexes, follow at Sync. Write keeps no
 // reference to data.
 //
-// Errors: ErrSealed, ErrTooLarge, ErrBadBatches, after which the segment is as it was; those of the file system, after which
-// the segment refuses further writes.
+// Errors: ErrSealed, ErrTooLarge, ErrBadBatches, and a full disk (disk.IsNoSpace), after which the segment is as it was; others of the
+// file system, after which the segment refuses further writes.
 func (s *Segment) Write(data []byte, batches []BatchMeta) error {
 	return s.WriteFrom(bytes.NewReader(data), int64(len(data)), batches)
 }
@@ -242,7 +243,8 @@ func (s *Segment) Shrink() {
 // Sync makes everything written so far durable: records, indexes, sidecar and the files' names. Afterwards every file is exactly as
 // long as Kafka expects it, and State covers all of it.
 //
-// After an error the files' state is unknown and the segment refuses further writes.
+// After an error the files' state is unknown and the segment refuses further writes; only when the disk was full (disk.IsNoSpace)
+// before anything was to be synced, Sync and Seal may be called again.
 func (s *Segment) Sync() error {
 	if err := s.failed(); err != nil {
 		return err
@@ -276,7 +278,7 @@ func (s *Segment) sync() error {
 		return nil
 	}
 	if err := disk.SyncDir(s.o.FS, s.o.Dir); err != nil {
-		return err
+		return syncFailed(err)
 	}
 	s.writing.listed = true
 	return nil
@@ -294,7 +296,7 @@ func (s *Segment) syncLog() error {
 			return err
 		}
 		defer s.o.Files.release(f)
-		return f.direct.SyncData()
+		return syncFailed(f.direct.SyncData())
 	}
 	return s.writeSynced(logSuffix, ragged, size-int64(len(ragged)))
 }
@@ -327,7 +329,7 @@ func (s *Segment) writeSynced(suffix string, data []byte, pos int64) error {
 		_, err = f.WriteAt(bytes.Clone(data), pos)
 	}
 	if err == nil {
-		err = f.SyncData()
+		err = syncFailed(f.SyncData())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -373,24 +375,28 @@ func (s *Segment) Seal() error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	x := &indexer{st: s.Current()}
-	if x.st.Sealed {
+	if s.Sealed() {
 		return nil
 	}
-	if x.st.Size > 0 {
-		x.addTime()
-		s.time.append(x.time)
-		x.st.TimeIndex = s.time.state()
+	if s.writing.sealing == nil { // else a full disk stopped it before
+		x := &indexer{st: s.Current()}
+		if x.st.Size > 0 {
+			x.addTime()
+			s.time.append(x.time)
+			x.st.TimeIndex = s.time.state()
+		}
+		x.st.Sealed = true
+		s.writing.sealing = &x.st
 	}
-	x.st.Sealed = true
-	if x.st.Size > 0 {
-		if err := s.finish(x.st); err != nil {
+	st := *s.writing.sealing
+	if st.Size > 0 {
+		if err := s.finish(st); err != nil {
 			return s.fail(fmt.Errorf("seal segment %d: %w", s.o.Base, err))
 		}
 	}
-	s.writing.dirty = false
+	s.writing.dirty, s.writing.sealing = false, nil
 	s.mu.Lock()
-	s.current, s.synced = x.st, x.st
+	s.current, s.synced = st, st
 	s.mu.Unlock()
 	s.Shrink()
 	return nil
