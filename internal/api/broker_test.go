@@ -41,6 +41,7 @@ type testBroker struct {
 	wire     *wire.Server
 	ctx      context.Context
 	serving  sync.WaitGroup
+	faults   faultLog
 }
 
 // newBroker starts a broker with the given settings ("key=value").
@@ -52,7 +53,7 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	}
 	ctx, cancel := context.WithCancel(tb.Context())
 	b := &testBroker{tb: tb, config: cfg, ctx: ctx, fs: disk.Wrap(vfs.NewMem())}
-	logger := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(&b.faults)
 	store := metadata.NewMemory()
 	b.metadata, err = metadata.Open(ctx, metadata.Options{Store: store, BrokerID: cfg.NodeID, Logger: logger})
 	if err != nil {
@@ -91,8 +92,42 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 		if errs != nil {
 			tb.Error(errs)
 		}
+		for _, fault := range b.faults.take() {
+			tb.Error(fault)
+		}
 	})
 	return b
+}
+
+// faultLog is a log handler that keeps what is logged as an error: panics in handlers, and errors that have no code of their own.
+type faultLog struct {
+	mu     sync.Mutex // guards faults
+	faults []string
+}
+
+func (f *faultLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+func (f *faultLog) WithAttrs([]slog.Attr) slog.Handler               { return f }
+func (f *faultLog) WithGroup(string) slog.Handler                    { return f }
+
+func (f *faultLog) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		text += "\n" + a.String()
+		return true
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, text)
+	return nil
+}
+
+// take returns the faults so far and forgets them.
+func (f *faultLog) take() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	faults := f.faults
+	f.faults = nil
+	return faults
 }
 
 // follow applies the metadata to the engine.

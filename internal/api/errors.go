@@ -13,6 +13,7 @@ import (
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
+	"github.com/ottlaio/ottla/internal/wire"
 )
 
 // codes is the one place where errors of the domain become Kafka's codes: the first row that matches by errors.Is wins. The code is
@@ -120,6 +121,10 @@ func lookUp(err error) (code int16, known bool) {
 	var invalid *config.InvalidError
 	if errors.As(err, &invalid) {
 		return kerr.InvalidConfig.Code, true
+	}
+	var closed *wire.CloseError
+	if errors.As(err, &closed) {
+		return kerr.RequestTimedOut.Code, true // nobody is there to read it
 	}
 	for _, row := range codes {
 		if errors.Is(err, row.err) {
