@@ -58,7 +58,7 @@ const (
 	foreign                  // not ours, or damaged beyond that: left alone
 )
 
-// firstFiles reads the headers of all files.
+// openFiles reads the headers of all files.
 func (r *recovery) openFiles() error {
 	numbers, err := r.medium.list()
 	if err != nil {
@@ -158,11 +158,8 @@ func (r *recovery) link() error {
 	for x.h.first > r.from {
 		prev := r.before(x, inUse)
 		if prev == nil {
-			if x.state == used && x.h.prev == 0 {
+			if x.state == used && x.h.prev == 0 || x.h.first == 1 {
 				return nil // nothing was ever before it
-			}
-			if x.state == adopted && len(r.chain) > 0 && x.h.first == 1 {
-				return nil
 			}
 			return r.damage(&CorruptError{
 				File: r.medium.name(max(x.h.prev, 1)), First: r.from, Last: x.h.first - 1,

@@ -1,15 +1,9 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
-	"syscall"
 	"time"
 )
-
-func isTooManyFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-}
 
 // write is the writer's goroutine. It writes one group after the other; what is appended meanwhile makes the next one. That is all there
 // is to group commit: the busier the disk, the larger the groups, and no timer makes a lone producer wait.

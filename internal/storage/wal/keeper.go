@@ -1,0 +1,148 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
+)
+
+// noSpaceRetry is how long the disk is left alone after it was found full.
+const noSpaceRetry = 250 * time.Millisecond
+
+// keep is the keeper's goroutine: it removes what is dead and prepares files before they are needed.
+func (l *Log) keep() {
+	for range l.wakeK {
+		for l.keepOnce() {
+		}
+		l.mu.Lock()
+		over := l.err != nil || l.closed
+		l.mu.Unlock()
+		if over {
+			return
+		}
+	}
+}
+
+// keepOnce does one thing, and reports whether it did.
+func (l *Log) keepOnce() bool {
+	s := &l.space
+	l.mu.Lock()
+	if l.err != nil || l.closed {
+		l.mu.Unlock()
+		return false
+	}
+	if len(s.dead) > 0 {
+		f := s.dead[0]
+		s.dead = slices.Delete(s.dead, 0, 1)
+		l.mu.Unlock()
+		return l.remove(f)
+	}
+	size := s.wantedFile()
+	if size == 0 || time.Now().Before(s.noSpaceUntil) {
+		l.mu.Unlock()
+		return false
+	}
+	if i := slices.IndexFunc(s.spare, func(f *file) bool { return f.size >= size }); i >= 0 {
+		f := s.spare[i]
+		s.spare = slices.Delete(s.spare, i, i+1)
+		s.lastNumber++
+		number := s.lastNumber
+		l.mu.Unlock()
+		return l.reuse(f, number)
+	}
+	if s.allocated+size > s.maxBytes {
+		// Spares too small for it make room.
+		more := len(s.spare) > 0
+		s.dead = append(s.dead, s.spare...)
+		s.spare = nil
+		l.mu.Unlock()
+		return more
+	}
+	s.lastNumber++
+	number := s.lastNumber
+	s.allocated += size
+	l.mu.Unlock()
+	return l.create(number, size)
+}
+
+func (l *Log) remove(f *file) bool {
+	var err error
+	if f.f != nil {
+		err = f.f.Close()
+		f.f = nil
+	}
+	if rerr := l.medium.remove(f.number); err == nil {
+		err = rerr
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		// The file is not needed and does no harm, but it takes room: it stays in the account.
+		l.logger.Warn("cannot remove a wal file", "err", err)
+		return true
+	}
+	l.stats.FilesRemoved++
+	l.space.allocated -= f.size
+	l.space.grantWaiters()
+	return true
+}
+
+func (l *Log) reuse(f *file, number uint64) bool {
+	if f.f != nil { // passed over before it was used
+		f.f.Close()
+		f.f = nil
+	}
+	h, err := l.medium.reuse(f.number, number)
+	if err != nil {
+		l.fail(err)
+		return false
+	}
+	l.mu.Lock()
+	l.stats.FilesReused++
+	l.addNextLocked(&file{number: number, size: f.size, f: h, salt: newSalt()})
+	l.mu.Unlock()
+	return true
+}
+
+func (l *Log) create(number uint64, size int64) bool {
+	start := time.Now()
+	h, err := l.medium.create(number, size, l.stop.Load)
+	l.mu.Lock()
+	l.stats.FillTime += time.Since(start)
+	if err == nil {
+		l.stats.FilesMade++
+		l.addNextLocked(&file{number: number, size: size, f: h, salt: newSalt()})
+		l.mu.Unlock()
+		return true
+	}
+	l.space.allocated -= size
+	if retriable(err) {
+		// Nothing was acknowledged that depends on this file. Those who wait for it are refused, and it is tried again later.
+		l.space.noSpaceUntil = time.Now().Add(noSpaceRetry)
+		l.stats.Fulls += uint64(l.space.refuseBlocked(fmt.Errorf("%w: %w", ErrFull, err)))
+		l.mu.Unlock()
+		l.logger.Warn("no room for the next wal file", "err", err)
+		return false
+	}
+	stopped := l.closed || l.err != nil
+	l.mu.Unlock()
+	if !stopped {
+		l.fail(err)
+	}
+	return false
+}
+
+func (l *Log) addNextLocked(f *file) {
+	l.space.next = append(l.space.next, f)
+	l.space.grantWaiters()
+	signal(l.wakeW)
+}
+
+// retriable reports whether a failure to make a file says nothing about the disk but that it, or a limit of the process, is full.
+func retriable(err error) bool {
+	return disk.IsNoSpace(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
