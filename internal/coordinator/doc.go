@@ -33,6 +33,12 @@
 //   - A record that Machine.Replay cannot read fails the load, loudly; one of an unknown type (ErrUnknownRecord) is skipped, as Kafka
 //     does, so that a later version may add types.
 //
+// # Snapshots
+//
+// Loading begins with a snapshot of the state at an offset, where there is a good one, and goes on with the records after it. Maintain
+// writes snapshots, from the log and not from the state that the event loop has, so that they hold nothing that is not recorded and
+// nothing that could still be lost. What the log holds before a snapshot's offset is not needed for loading any more.
+//
 // Only the runtime appends to the topic. It knows the offset of each record before it is appended, and gives the state up if the log
 // disagrees.
 //

@@ -43,12 +43,13 @@ type Effects struct {
 	// Now is the time of the event.
 	Now time.Time
 
-	machine  Machine
-	next     base.Offset // of the next record
-	records  []Record
-	bytes    int
-	answered []*call
-	timers   *timers
+	machine   Machine
+	partition int32
+	next      base.Offset // of the next record
+	records   []Record
+	bytes     int
+	answered  []*call
+	timers    *timers
 }
 
 // NewEffects returns Effects for a machine that no runtime drives, as in tests of the machine alone. next is the offset of the

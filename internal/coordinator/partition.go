@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -225,27 +226,26 @@ func (p *partition[M]) load(ctx context.Context) (*state[M], error) {
 		machine: p.cfg.New(p.id),
 		timers:  newTimers(),
 	}
-	records := 0
-	from, end := log.Offsets()
-	for from < end {
-		if err := context.Cause(ctx); err != nil {
+	start, end := log.Offsets()
+	from := start
+	if identified, ok := log.(Identified); ok && p.cfg.Snapshots.FS != nil {
+		at, err := p.cfg.Snapshots.read(p.cfg.Snapshots.path(p.cfg.Name, p.id), identified.ID(), start, end, s.machine)
+		switch {
+		case err == nil:
+			from = at
+		case !errors.Is(err, errSnapshot):
 			return s, err
+		case !errors.Is(err, fs.ErrNotExist):
+			p.logger.Warn("a snapshot of the coordinator's state is left aside; its log is read from the start", "err", err)
 		}
+	}
+	_, records, err := replayLog(ctx, s.machine, log, replaying{from: from, upto: end, logger: p.logger, pause: func() {
 		if time.Since(began) > loadGrace {
 			p.refuse(ErrLoading)
 		}
-		b, err := log.Read(from, readBytes)
-		if err != nil {
-			return s, fmt.Errorf("read from offset %d: %w", from, err)
-		}
-		next, n, err := replay(s.machine, b, from, p.logger)
-		if err != nil {
-			return s, err
-		}
-		if next <= from {
-			return s, fmt.Errorf("no records at offset %d before the log's end %d", from, end)
-		}
-		from, records = next, records+n
+	}})
+	if err != nil {
+		return s, err
 	}
 	s.next = end
 	p.enter(ready, s.term)
@@ -262,10 +262,45 @@ func (p *partition[M]) load(ctx context.Context) (*state[M], error) {
 	return s, nil
 }
 
-// replay applies the batches in b from offset from on and returns the offset behind them and the number of records.
-func replay(m Machine, b []byte, from base.Offset, logger *slog.Logger) (next base.Offset, n int, err error) {
-	next = from
-	for len(b) > 0 {
+// replaying says what to replay.
+type replaying struct {
+	from, upto base.Offset
+	logger     *slog.Logger
+	pause      func() // called between reads; optional
+}
+
+const noLimit = base.Offset(1<<63 - 1)
+
+// replayLog applies the records of a log to m and returns the offset behind them, which is that behind the batch that reaches upto, and
+// their number.
+func replayLog(ctx context.Context, m Machine, log Log, o replaying) (next base.Offset, n int, err error) {
+	for o.from < o.upto {
+		if err := context.Cause(ctx); err != nil {
+			return o.from, n, err
+		}
+		if o.pause != nil {
+			o.pause()
+		}
+		b, err := log.Read(o.from, readBytes)
+		if err != nil {
+			return o.from, n, fmt.Errorf("read from offset %d: %w", o.from, err)
+		}
+		next, more, err := replay(m, b, o)
+		if err != nil {
+			return o.from, n, err
+		}
+		if next <= o.from {
+			return o.from, n, fmt.Errorf("no records at offset %d, want them up to %d", o.from, o.upto)
+		}
+		o.from, n = next, n+more
+	}
+	return o.from, n, nil
+}
+
+// replay applies the batches in b and returns the offset behind them and the number of records.
+func replay(m Machine, b []byte, o replaying) (next base.Offset, n int, err error) {
+	next = o.from
+	for len(b) > 0 && next < o.upto {
 		batch, rest, err := record.Next(b)
 		if err != nil {
 			return next, n, fmt.Errorf("batch at offset %d: %w", next, err)
@@ -279,15 +314,15 @@ func replay(m Machine, b []byte, from base.Offset, logger *slog.Logger) (next ba
 			if err != nil {
 				return next, n, fmt.Errorf("batch at offset %d: %w", h.BaseOffset, err)
 			}
-			if r.Offset < from {
+			if r.Offset < o.from {
 				continue
 			}
 			err = m.Replay(Record{
 				Offset: r.Offset, Timestamp: r.Timestamp, ProducerID: h.ProducerID, ProducerEpoch: h.ProducerEpoch,
 				Transactional: h.Attributes.Transactional(), Control: h.Attributes.Control(), Key: r.Key, Value: r.Value,
 			})
-			if errors.Is(err, ErrUnknownRecord) {
-				logger.Warn("record of an unknown type in an internal topic is ignored", "offset", r.Offset, "err", err)
+			if errors.Is(err, ErrUnknownRecord) && o.logger != nil {
+				o.logger.Warn("record of an unknown type in an internal topic is ignored", "offset", r.Offset, "err", err)
 			} else if err != nil {
 				return next, n, fmt.Errorf("record at offset %d: %w", r.Offset, err)
 			}
@@ -391,7 +426,7 @@ func abandon(fx *Effects, err error) {
 }
 
 func (p *partition[M]) effects(s *state[M]) *Effects {
-	return &Effects{Now: time.Now(), machine: s.machine, next: s.next, timers: s.timers}
+	return &Effects{Now: time.Now(), machine: s.machine, partition: p.id, next: s.next, timers: s.timers}
 }
 
 // flush appends the records and lets the answers go, each bound to the durability of all records so far.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf16"
+
+	"github.com/ottlaio/ottla/internal/base"
 )
 
 // Limits of one partition's event loop.
@@ -39,6 +41,10 @@ type Config[M Machine] struct {
 	New func(partition int32) M
 	// Release is called with a state that is given up; optional.
 	Release func(M)
+	// Snapshots says where states are written down; optional.
+	Snapshots Snapshots
+	// Shadow returns an empty state to make a snapshot from, which no event comes to; required for snapshots.
+	Shadow func(partition int32) M
 	// Logger is required.
 	Logger *slog.Logger
 }
@@ -53,6 +59,7 @@ type Runtime[M Machine] struct {
 	mu         sync.Mutex // guards the fields below
 	closed     bool
 	partitions map[int32]*partition[M]
+	snapshots  map[int32]base.Offset // of the last one that was written or read by snapshot
 }
 
 // New returns a runtime that has started nothing.
@@ -70,7 +77,7 @@ func New[M Machine](cfg Config[M]) (*Runtime[M], error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
 	}
-	return &Runtime[M]{cfg: cfg, life: make(lifetime), partitions: map[int32]*partition[M]{}}, nil
+	return &Runtime[M]{cfg: cfg, life: make(lifetime), partitions: map[int32]*partition[M]{}, snapshots: map[int32]base.Offset{}}, nil
 }
 
 // Ensure creates the internal topic where it does not exist.
@@ -130,21 +137,6 @@ func SubmitAll[M Machine, A any](r *Runtime[M], handle func(m M, fx *Effects, c 
 		}
 	}
 	return calls
-}
-
-// LoadEvery loads, every so often, the partitions that hold state and are not loaded, so that their timers run. It returns nil when
-// ctx ends.
-func LoadEvery[M Machine](ctx context.Context, r *Runtime[M], interval time.Duration) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			SubmitAll(r, func(_ M, fx *Effects, c *Call[struct{}]) { c.Answer(fx, struct{}{}) })
-		}
-	}
 }
 
 // Drop gives up a partition's state, as when its leadership moved: its calls fail with ErrNotCoordinator.

@@ -43,6 +43,10 @@ func (m *tally) Elapsed(t coordinator.Timer, fx *coordinator.Effects) {
 	m.kept = nil
 }
 
+func (m *tally) Snapshot(emit func(key, value []byte)) {
+	emit([]byte("n"), binary.BigEndian.AppendUint64(nil, uint64(m.sum)))
+}
+
 func (m *tally) add(fx *coordinator.Effects, n int64) {
 	fx.Append([]byte("n"), binary.BigEndian.AppendUint64(nil, uint64(n)))
 }
@@ -55,6 +59,11 @@ type fixture struct {
 
 func start(t *testing.T, topic *coordtest.Topic) *fixture {
 	t.Helper()
+	return startWith(t, topic, coordinator.Snapshots{})
+}
+
+func startWith(t *testing.T, topic *coordtest.Topic, snapshots coordinator.Snapshots) *fixture {
+	t.Helper()
 	f := &fixture{topic: topic}
 	r, err := coordinator.New(coordinator.Config[*tally]{
 		Name: "__tally", Topic: topic,
@@ -63,8 +72,10 @@ func start(t *testing.T, topic *coordtest.Topic) *fixture {
 			f.machines = append(f.machines, m)
 			return m
 		},
-		Release: func(m *tally) { m.released = true },
-		Logger:  slog.New(slog.DiscardHandler),
+		Release:   func(m *tally) { m.released = true },
+		Logger:    slog.New(slog.DiscardHandler),
+		Snapshots: snapshots,
+		Shadow:    func(int32) *tally { return &tally{} },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -407,7 +418,7 @@ func TestPartitionForIsKafkas(t *testing.T) {
 	}
 }
 
-func TestLoadEveryLoadsPartitionsWithRecords(t *testing.T) {
+func TestMaintainLoadsPartitionsWithRecords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		topic := coordtest.NewTopic(3)
@@ -418,8 +429,9 @@ func TestLoadEveryLoadsPartitionsWithRecords(t *testing.T) {
 		defer f.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- coordinator.LoadEvery(ctx, f.Runtime, time.Minute) }()
+		go func() { done <- coordinator.Maintain(ctx, f.Runtime, time.Minute) }()
 		time.Sleep(90 * time.Second)
+		synctest.Wait()
 		if len(f.machines) != 1 || f.machines[0].sum != 5 {
 			t.Errorf("%d state machines, want one with sum 5", len(f.machines))
 		}

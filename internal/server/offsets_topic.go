@@ -117,6 +117,9 @@ func (l coordinatorLog) Read(from base.Offset, maxBytes int) ([]byte, error) {
 	return slice.Bytes()
 }
 
+// ID implements coordinator.Identified.
+func (l coordinatorLog) ID() base.TopicIDPartition { return l.partition.ID() }
+
 // Offsets implements coordinator.Log.
 func (l coordinatorLog) Offsets() (start, end base.Offset) {
 	o := l.partition.Offsets()

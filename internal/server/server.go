@@ -11,9 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/ottlaio/ottla/internal/api"
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
+	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/storage"
@@ -152,9 +155,10 @@ func (s *Server) openEngine(ctx context.Context) error {
 
 func (s *Server) startGroups(context.Context) (err error) {
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
-		Topic:  &offsetsTopic{cfg: s.cfg, metadata: s.metadata, engine: s.engine},
-		Topics: topicIDs{s.metadata},
-		Logger: s.logger,
+		Topic:     &offsetsTopic{cfg: s.cfg, metadata: s.metadata, engine: s.engine},
+		Topics:    topicIDs{s.metadata},
+		Logger:    s.logger,
+		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
 	})
 	if err != nil {
 		return fmt.Errorf("start the group coordinator: %w", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -27,8 +28,11 @@ type Topic struct {
 // NewTopic returns a topic that exists.
 func NewTopic(partitions int) *Topic {
 	t := &Topic{exists: true, offline: map[int32]bool{}}
-	for range partitions {
-		t.logs = append(t.logs, NewLog())
+	id := base.NewTopicID()
+	for i := range partitions {
+		l := NewLog()
+		l.id = base.TopicIDPartition{ID: id, Partition: int32(i)}
+		t.logs = append(t.logs, l)
 	}
 	return t
 }
@@ -88,8 +92,22 @@ func (t *Topic) Crash(keep func(n int) int) *Topic {
 	return left
 }
 
+// Truncate is the topic with the first n batches of each partition.
+func (t *Topic) Truncate(n int) *Topic {
+	left := NewTopic(0)
+	for _, l := range t.logs {
+		l.mu.Lock()
+		l.durable = min(n, len(l.batches))
+		l.mu.Unlock()
+		left.logs = append(left.logs, l.crash(func(int) int { return 0 }))
+	}
+	return left
+}
+
 // Log is a partition in memory. It implements coordinator.Log.
 type Log struct {
+	id base.TopicIDPartition
+
 	mu       sync.Mutex // guards the fields below
 	batches  [][]byte
 	start    base.Offset
@@ -99,6 +117,7 @@ type Log struct {
 	refusals int   // appends that fail yet
 	broken   error // of all waits for what is not durable, and of all appends
 	readErr  error
+	reads    []base.Offset
 	changed  chan struct{}
 	reading  chan struct{} // blocks Read while not nil
 }
@@ -153,6 +172,9 @@ func (l *Log) Wait(ctx context.Context, token coordinator.Token) error {
 	}
 }
 
+// ID implements coordinator.Identified.
+func (l *Log) ID() base.TopicIDPartition { return l.id }
+
 // Read implements coordinator.Log.
 func (l *Log) Read(from base.Offset, maxBytes int) ([]byte, error) {
 	l.mu.Lock()
@@ -166,6 +188,7 @@ func (l *Log) Read(from base.Offset, maxBytes int) ([]byte, error) {
 	if l.readErr != nil {
 		return nil, l.readErr
 	}
+	l.reads = append(l.reads, from)
 	var out []byte
 	for _, b := range l.batches {
 		h, err := record.ParseHeader(b)
@@ -241,6 +264,13 @@ func (l *Log) Stall() (resume func()) {
 	}
 }
 
+// Reads are the offsets from which Read has read.
+func (l *Log) Reads() []base.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.reads)
+}
+
 // Batches is how many batches were appended.
 func (l *Log) Batches() int {
 	l.mu.Lock()
@@ -279,6 +309,7 @@ func (l *Log) crash(keep func(n int) int) *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := NewLog()
+	left.id = l.id
 	n := l.durable
 	if more := len(l.batches) - l.durable; more > 0 {
 		n += keep(more)

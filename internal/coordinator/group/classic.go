@@ -92,6 +92,7 @@ func (m *member) size() int64 {
 // classicGroup is a group of the classic protocol.
 type classicGroup struct {
 	id           string
+	recorded     bool // there is a record of it, not only of its offsets
 	state        state
 	previous     state  // before state
 	since        int64  // ms, when state was entered; -1 unknown

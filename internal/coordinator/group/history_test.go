@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/coordinator"
@@ -17,7 +18,8 @@ import (
 )
 
 // The fault model: appends are refused, or become durable late; the process dies at any moment, and of what was not durable by then any
-// number of batches survive, from the first on; state is given up and replayed at any moment. Whatever happens:
+// number of batches survive, from the first on, and snapshots as far as they were synced; state is given up and replayed at any moment.
+// Whatever happens:
 //
 //   - an offset whose commit was answered is never lost, and nobody who was told of an offset is ever told of an older one;
 //   - of the members of a group at most one is told in each generation that it leads, and those told of the generation agree on the
@@ -91,9 +93,10 @@ func history(t *testing.T, steps int, pick func(n int) int) {
 		attempted: map[string]int64{}, known: map[string]int64{}, clients: map[string]*historyClient{},
 		lives: map[*Machine]int{}, leaders: map[string]string{}, protocols: map[string]string{},
 	}
-	defer func() { h.service.Close() }()
+	defer func() { h.stop() }()
 	h.cfg.InitialRebalanceDelay = time.Second
-	h.service.Close()
+	h.disk = vfs.NewCrashableMem()
+	h.stop()
 	h.start()
 	for _, group := range []string{"g", "h"} {
 		for i := range 4 {
@@ -139,6 +142,8 @@ func (h *historian) step() {
 		h.read(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
 	case n < 75:
 		h.act(h.clients[fmt.Sprintf("%c%d", 'g'+rune(h.pick(2)), h.pick(4))])
+	case n < 76:
+		time.Sleep(maintenanceInterval) // a snapshot, if there is enough for one
 	case n < 85:
 		time.Sleep([]time.Duration{time.Millisecond, time.Second, 4 * time.Second, 11 * time.Second}[h.pick(4)])
 	case n < 89:
@@ -150,6 +155,7 @@ func (h *historian) step() {
 	case n < 96:
 		h.reload(args{})
 	case n < 98:
+		h.disk = h.disk.CrashClone(vfs.CrashCloneCfg{})
 		h.crash(args{named: map[string]string{"keep": fmt.Sprint(h.pick(4))}})
 	default:
 		h.checkReplay()

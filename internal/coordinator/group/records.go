@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
@@ -125,7 +127,7 @@ func (m *Machine) replayOffset(r coordinator.Record) error {
 	if version < 3 {
 		c.leaderEpoch = base.NoLeaderEpoch
 	}
-	m.putOffset(k.Group, k.Topic, k.Partition, c, r.Timestamp)
+	m.putOffset(k.Group, k.Topic, k.Partition, c)
 	return nil
 }
 
@@ -169,6 +171,26 @@ func (m *Machine) found(id string, now int64) *classicGroup {
 	return g
 }
 
+// Snapshot implements coordinator.Snapshotter.
+func (m *Machine) Snapshot(emit func(key, value []byte)) {
+	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		if g := m.groups[id]; g.recorded {
+			emit(groupKey(id), encodeGroup(g))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.offsets)) {
+		for _, topic := range slices.Sorted(maps.Keys(m.offsets[id])) {
+			for _, p := range slices.Sorted(maps.Keys(m.offsets[id][topic])) {
+				c := m.offsets[id][topic][p]
+				emit(offsetKey(id, topic, p), encodeOffset(&c))
+			}
+		}
+		if m.groups[id] == nil {
+			emit(groupKey(id), nil) // offsets that outlived their group, which no broker leaves behind
+		}
+	}
+}
+
 // valueVersion reads the version that a value begins with.
 func valueVersion(b []byte, highest int16) (int16, error) {
 	if len(b) < 2 {
@@ -187,6 +209,7 @@ func (g *classicGroup) restore(v *kmsg.GroupMetadataValue) {
 	g.members, g.static, g.offered, g.order, g.awaiting = map[string]*member{}, map[string]string{}, map[string]int{}, nil, 0
 	g.pendingSync = map[string]struct{}{}
 
+	g.recorded = true
 	g.state, g.since = stable, v.CurrentStateTimestamp
 	if len(v.Members) == 0 {
 		g.state = empty
@@ -239,9 +262,9 @@ func (m *Machine) dropOffset(group, topic string, partition int32) {
 }
 
 // putOffset sets an offset; a group that does not exist is one by that: one without members.
-func (m *Machine) putOffset(group, topic string, partition int32, c committed, now int64) {
+func (m *Machine) putOffset(group, topic string, partition int32, c committed) {
 	if m.groups[group] == nil {
-		m.found(group, now)
+		m.found(group, base.NoTimestamp)
 	}
 	topics := m.offsets[group]
 	if topics == nil {

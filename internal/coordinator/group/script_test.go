@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -67,7 +69,7 @@ func firstDifference(want, got string) string {
 // runScript runs the commands of a script, which are the lines that do not begin with two blanks, and puts its output below each.
 func runScript(t *testing.T, script string) string {
 	r := newRunner(t)
-	defer func() { r.service.Close() }()
+	defer func() { r.stop() }()
 	var out strings.Builder
 	for line := range strings.Lines(script) {
 		if strings.HasPrefix(line, "  ") {
@@ -91,6 +93,8 @@ type runner struct {
 	topics  topicMap
 	topic   *coordtest.Topic
 	service *Service
+	stop    func()
+	disk    *vfs.MemFS // for snapshots; nil: none
 	ids     int
 	began   time.Time
 	waiting []*waiting
@@ -120,12 +124,34 @@ func newRunner(t *testing.T) *runner {
 }
 
 func (r *runner) start() {
-	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler)})
+	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots()})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	s.env.NewID = func() string { r.ids++; return strconv.Itoa(r.ids) }
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			r.t.Error(err)
+		}
+	}()
 	r.service = s
+	r.stop = func() {
+		cancel()
+		<-done
+		if err := s.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+func (r *runner) snapshots() coordinator.Snapshots {
+	if r.disk == nil {
+		return coordinator.Snapshots{}
+	}
+	return coordinator.Snapshots{FS: r.disk, Dir: "/snapshots", Every: 5}
 }
 
 // run runs one command and returns its output and that of the requests answered in the meantime.
@@ -553,7 +579,7 @@ func (r *runner) config(a args) []string {
 			r.t.Fatalf("config: no such setting: %s", k)
 		}
 	}
-	r.service.Close()
+	r.stop()
 	r.start()
 	return nil
 }
@@ -683,7 +709,7 @@ func (r *runner) reload(args) []string {
 // crash loses what is not durable and starts a new coordinator.
 func (r *runner) crash(a args) []string {
 	r.topic = r.topic.Crash(func(n int) int { return min(n, int(a.number("keep", 0))) })
-	r.service.Close()
+	r.stop()
 	r.start()
 	return nil
 }

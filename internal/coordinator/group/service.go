@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
@@ -23,11 +25,14 @@ type Topics interface {
 	TopicID(name string) (base.TopicID, bool)
 }
 
-// Deps is what a Service works on; all of it is required.
+// Deps is what a Service works on; all of it but Snapshots is required.
 type Deps struct {
 	Topic  coordinator.Topic // __consumer_offsets
 	Topics Topics
 	Logger *slog.Logger
+	// Snapshots says where the groups of each partition are written down from time to time. Without it, loading a partition reads its
+	// whole log.
+	Snapshots coordinator.Snapshots
 }
 
 // Client says who sent a request.
@@ -66,6 +71,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		New:     func(int32) *Machine { return NewMachine(&s.env) },
 		Release: (*Machine).Release,
 		Logger:  deps.Logger,
+
+		Snapshots: deps.Snapshots,
+		Shadow: func(int32) *Machine {
+			env := s.env
+			env.Budget = NewBudget(math.MaxInt64) // it is not there for long
+			return NewMachine(&env)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -83,10 +95,13 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Run sees to it that offsets and groups expire also in partitions that nobody asks for: loading one sets its timer. It returns when
-// ctx ends.
+// maintenanceInterval is how often partitions are looked after: loaded if they hold groups, so that these expire in time, and written
+// down if they have grown.
+const maintenanceInterval = time.Minute
+
+// Run looks after the partitions, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	return coordinator.LoadEvery(ctx, s.runtime, s.env.Config.RetentionCheckInterval)
+	return coordinator.Maintain(ctx, s.runtime, maintenanceInterval)
 }
 
 // Close ends every event loop and returns when all have ended.
