@@ -6,14 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ottlaio/ottla/internal/cli"
 )
 
 func main() {
 	if err := root().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "ottla:", err)
+		report(os.Stderr, err)
 		os.Exit(exitStatus(err))
 	}
 }
@@ -25,7 +28,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serve())
+	cmd.AddCommand(serve(), topic(), produce(), consume())
 	return cmd
 }
 
@@ -37,8 +40,22 @@ type withStatus struct {
 
 func (w withStatus) Unwrap() error { return w.error }
 
+// statusInterrupted is what shells give a command that SIGINT has ended.
+const statusInterrupted = 130
+
+// report says what went wrong and what can be done about it.
+func report(w io.Writer, err error) {
+	fmt.Fprintln(w, "ottla:", err)
+	if next := cli.Next(err); next != "" {
+		fmt.Fprintln(w, "  next:", next)
+	}
+}
+
 func exitStatus(err error) int {
 	var w withStatus
+	if errors.Is(err, cli.ErrInterrupted) {
+		return statusInterrupted
+	}
 	if errors.As(err, &w) {
 		return w.status
 	}
