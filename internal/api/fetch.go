@@ -86,11 +86,14 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 	defer f.release()
 	timer := time.NewTimer(time.Duration(max(f.req.MaxWaitMillis, 0)) * time.Millisecond)
 	defer timer.Stop()
-	for last := f.req.MaxWaitMillis <= 0; ; {
-		// Watching begins before the look, so that nothing that comes after the look goes unnoticed.
-		changed, enough := f.read(last)
+	last, watch := f.req.MaxWaitMillis <= 0, false
+	for {
+		changed, enough := f.read(last, watch)
 		if enough {
 			return f.finish()
+		}
+		if watch = true; changed == nil {
+			continue // look again, now watching: nothing that comes after that look goes unnoticed
 		}
 		select {
 		case <-changed:
@@ -114,13 +117,14 @@ func (f *fetching) release() {
 }
 
 // read looks at every partition and reports whether that makes an answer: there are min bytes, a partition has an error, there is
-// nothing to wait for, or this is the last look. If not, the channel is signalled when it is worth looking again.
-func (f *fetching) read(last bool) (changed <-chan struct{}, enough bool) {
+// nothing to wait for, or this is the last look. If not, the channel is signalled when it is worth looking again; it is nil if the
+// partitions are not watched yet and are not to be, which spares a fetch that need not wait the watching.
+func (f *fetching) read(last, watch bool) (changed <-chan struct{}, enough bool) {
 	s := f.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resolveLocked(f.api.view())
-	if !last {
+	if !last && (watch || s.watcher != nil) {
 		changed = s.watchLocked()
 	}
 	f.results = f.results[:0]
@@ -133,7 +137,9 @@ func (f *fetching) read(last bool) (changed <-chan struct{}, enough bool) {
 		bytes += int64(r.slice.Len())
 		enough = enough || r.diverging != nil || r.err != nil && t.err == nil
 		waitable = waitable || t.err == nil
-		f.results = append(f.results, r)
+		if f.full() || s.id == noSession || r.news() {
+			f.results = append(f.results, r)
+		}
 	}
 	return changed, enough || last || !waitable || bytes >= wanted
 }
@@ -204,46 +210,41 @@ func (f *fetching) finish() (wire.Answer, error) {
 	s := f.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := f.req.SessionEpoch == initialEpoch || f.req.SessionEpoch == finalEpoch
-	if !full && s.id != noSession && s.epoch != nextEpoch(f.req.SessionEpoch) {
+	if !f.full() && s.id != noSession && s.epoch != nextEpoch(f.req.SessionEpoch) {
 		return f.answerError(errSessionEpoch), nil // another request used the session meanwhile
 	}
 	if f.req.Version >= 7 && f.req.SessionEpoch == initialEpoch && !f.replica {
 		f.api.sessions.keepLocked(s, time.Now())
 	}
 	if s.id != noSession {
-		f.noteAnswered(full)
+		for i := range f.results {
+			f.results[i].note()
+			if f.results[i].slice.Len() > 0 {
+				s.moveToBack(f.results[i].target)
+			}
+		}
 	}
 	return f.answer(s.id), nil
 }
 
-// noteAnswered remembers what a kept session is told, and leaves out of the results what it knows already.
-func (f *fetching) noteAnswered(full bool) {
-	kept := f.results[:0]
-	for _, r := range f.results {
-		if r.note() || full {
-			kept = append(kept, r)
-		}
-		if r.slice.Len() > 0 {
-			f.session.moveToBack(r.target)
-		}
-	}
-	f.results = kept
+// full reports that the answer has every partition, not only what changed.
+func (f *fetching) full() bool {
+	return f.req.SessionEpoch == initialEpoch || f.req.SessionEpoch == finalEpoch
 }
 
-// note reports whether a result tells the client something new.
-func (r *fetchResult) note() bool {
+// news reports whether a result tells the client of a session something that it does not know.
+func (r *fetchResult) news() bool {
 	t := r.target
-	if r.err != nil {
-		t.highWatermark = -1 // tell it when the error has gone
-		return true
+	return r.err != nil || r.slice.Len() > 0 || r.diverging != nil ||
+		t.highWatermark != r.offsets.HighWatermark || t.logStart != r.offsets.LogStart
+}
+
+// note remembers what the client of a session is told.
+func (r *fetchResult) note() {
+	r.target.highWatermark, r.target.logStart = r.offsets.HighWatermark, r.offsets.LogStart
+	if r.err != nil || r.diverging != nil {
+		r.target.highWatermark = -1 // tell it when that has gone
 	}
-	news := r.slice.Len() > 0 || r.diverging != nil || t.highWatermark != r.offsets.HighWatermark || t.logStart != r.offsets.LogStart
-	t.highWatermark, t.logStart = r.offsets.HighWatermark, r.offsets.LogStart
-	if r.diverging != nil {
-		t.highWatermark = -1
-	}
-	return news
 }
 
 // codeOf is the code of a partition's error. Damage is not logged here: the engine has reported it.
