@@ -175,7 +175,7 @@ func (s *Snapshots) read(path string, id base.TopicIDPartition, start, end base.
 	if err != nil {
 		return unusable(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	info, err := file.Stat()
 	if err != nil {
 		return unusable(err)

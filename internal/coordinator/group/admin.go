@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // classicType is the type that groups of the classic protocol are listed with (KIP-848).

@@ -3,8 +3,9 @@ package group
 import (
 	"slices"
 
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // state is the state of a classic group; see the package comment for the transitions.
@@ -285,11 +286,6 @@ func (g *classicGroup) nextGeneration(now int64) {
 	}
 	g.subscribed = g.subscriptions()
 	clear(g.pendingSync)
-}
-
-// simple reports whether the group is only a place for offsets that clients commit without being members.
-func (g *classicGroup) simple() bool {
-	return g.protocolType == "" && g.state == empty && len(g.pending) == 0
 }
 
 func (g *classicGroup) consumers() bool { return g.protocolType == consumerProtocol }

@@ -1,9 +1,10 @@
 package group
 
 import (
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // Heartbeat handles Heartbeat v0–4: a member is alive, and learns whether it has to join again.

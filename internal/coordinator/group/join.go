@@ -1,9 +1,10 @@
 package group
 
 import (
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // joining is a JoinGroup request on its way through the machine.

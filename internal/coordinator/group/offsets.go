@@ -5,10 +5,11 @@ import (
 	"slices"
 	"unicode/utf16"
 
-	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // CommitTopic is one topic of an offset commit, known by name and id.

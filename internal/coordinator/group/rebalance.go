@@ -4,8 +4,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // rebalanceOrComplete starts a join phase, or ends the one that is on where all members have joined.

@@ -8,9 +8,10 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Versions of the keys and values in __consumer_offsets, as Apache Kafka 4.3 writes them. See docs/formats/groups.md.

@@ -10,10 +10,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // Topic is the internal topic that holds groups and offsets.
@@ -62,7 +63,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), NewID: newUUID}}
 	if deps.Logger != nil {
 		s.env.Log = func(msg, group string, args ...any) {
-			deps.Logger.Debug(msg, append([]any{"group", group}, args...)...)
+			deps.Logger.Debug("group", append([]any{"group", group, "event", msg}, args...)...)
 		}
 	}
 	runtime, err := coordinator.New(coordinator.Config[*Machine]{

@@ -1,9 +1,10 @@
 package group
 
 import (
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // SyncGroup handles SyncGroup v0–5: the leader brings the assignment, which is recorded; everybody else waits for it.
