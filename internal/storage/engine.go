@@ -57,7 +57,7 @@ type Engine struct {
 	stalled  stalledList
 
 	// Checkpoints: see checkpoint.go.
-	checkpointMu sync.Mutex // one at a time
+	checkpointMu sync.Mutex   // one at a time
 	previous     wal.Sequence // first group after the last checkpoint began
 	released     wal.Sequence // groups before it are gone
 	kick         chan struct{}

@@ -78,7 +78,9 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	if err := w.stopAtDamage(from, pos); err != nil {
 		return Slice{}, err
 	}
-	w.skipTo(pos + int64(o.MaxBytes))
+	if at, ok := w.skipTo(pos + int64(o.MaxBytes)); ok {
+		s.n, s.next = at.pos-s.pos, at.offset
+	}
 	for {
 		h, pos, err := w.next()
 		if err != nil { // the bound, the edge of a damaged range, or damage that the next read will report
@@ -220,13 +222,15 @@ func (w *walker) peek() ([]byte, error) {
 }
 
 // skipTo jumps to a batch at or before pos, further on than where the walker is, if the tail's index knows one.
-func (w *walker) skipTo(pos int64) {
+func (w *walker) skipTo(pos int64) (tailEntry, bool) {
 	w.p.mu.Lock()
 	at, ok := w.p.index.floorPos(min(pos, w.stop))
 	w.p.mu.Unlock()
-	if ok && at.pos > w.pos && at.pos < w.stop {
-		w.pos = at.pos
+	if !ok || at.pos <= w.pos || at.pos >= w.stop {
+		return tailEntry{}, false
 	}
+	w.pos = at.pos
+	return at, true
 }
 
 // close gives the walker's memory back.

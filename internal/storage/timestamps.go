@@ -53,14 +53,31 @@ func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) 
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
-		offset, timestamp, found, err := record.FirstAtOrAfter(batch, ts, decompressLimit)
+		offset, timestamp, found, err := firstAtOrAfter(batch, ts, start)
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
-		if found && offset >= start {
+		if found {
 			return TimestampOffset{Offset: offset, Timestamp: timestamp, Epoch: h.LeaderEpoch}, true, nil
 		}
 	}
+}
+
+// firstAtOrAfter finds the first record of a batch with a timestamp of at least ts and an offset of at least start.
+func firstAtOrAfter(batch []byte, ts int64, start base.Offset) (base.Offset, int64, bool, error) {
+	offset, timestamp, found, err := record.FirstAtOrAfter(batch, ts, decompressLimit)
+	if err != nil || !found || offset >= start {
+		return offset, timestamp, found, err
+	}
+	for r, err := range record.Records(batch, decompressLimit) { // the log starts in the middle of the batch
+		if err != nil {
+			return 0, 0, false, err
+		}
+		if r.Offset >= start && r.Timestamp >= ts {
+			return r.Offset, r.Timestamp, true, nil
+		}
+	}
+	return 0, 0, false, nil
 }
 
 // walkTime returns a walker from which the first batch with a timestamp of at least ts can be reached; nil if there is none.
@@ -103,7 +120,7 @@ func (p *Partition) skipByTime(pos, ts int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	entries := p.index.entries
-	i := sort.Search(len(entries), func(i int) bool { return entries[i].pos >= pos })
+	i := max(sort.Search(len(entries), func(i int) bool { return entries[i].pos > pos })-1, 0)
 	for ; i < len(entries) && entries[i].maxTimestamp < ts; i++ {
 	}
 	if i < len(entries) {
