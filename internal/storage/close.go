@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
@@ -65,19 +67,38 @@ func (e *Engine) waitAll(ctx context.Context) error {
 
 // settle makes the data folder one that needs no replay: everything in segments, with the files that Kafka's tools expect.
 func (e *Engine) settle(ctx context.Context) error {
-	for p := range e.Partitions() {
-		if err := p.settle(); err != nil {
-			return err
+	settle := func() error { return e.inParallel(e.snapshot(), (*Partition).settle) }
+	err := settle()
+	if errors.Is(err, errFolderTaken) { // by a topic deleted just now: a checkpoint without it makes room
+		if err = e.checkpoint(ctx); err == nil {
+			err = settle()
 		}
+	}
+	if err != nil {
+		return err
 	}
 	return e.checkpoint(ctx)
 }
 
+// inParallel calls f for each partition, several at a time: what it waits for are syncs, which the disk merges. It returns the first
+// error.
+func (e *Engine) inParallel(partitions []*Partition, f func(*Partition) error) error {
+	var g errgroup.Group
+	g.SetLimit(syncsAtOnce)
+	for _, p := range partitions {
+		g.Go(func() error { return f(p) })
+	}
+	return g.Wait()
+}
+
+// syncsAtOnce is how many partitions are synced at a time for a checkpoint.
+const syncsAtOnce = 16
+
 func (p *Partition) settle() error {
 	p.flushMu.Lock()
 	defer p.flushMu.Unlock()
-	if err := p.flushHeld(1); err != nil && !errors.Is(err, errFolderTaken) {
-		return err // a folder that is taken leaves its bytes to replay
+	if err := p.flushHeld(1); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	changed, end, epochs, deleted := p.changed, p.flushedEnd, p.epochs, p.deleted

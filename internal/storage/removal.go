@@ -100,13 +100,13 @@ func (p *Partition) logDeletion(ctx context.Context) (wal.Sequence, error) {
 func (e *Engine) bury(p *Partition, group wal.Sequence) {
 	p.flushMu.Lock()
 	defer p.flushMu.Unlock()
+	delay := p.Config().FileDeleteDelay
 	e.mu.Lock()
 	if e.partitions[p.id] != p {
 		e.mu.Unlock()
 		return
 	}
 	delete(e.partitions, p.id)
-	delay := p.Config().FileDeleteDelay
 	e.removals = append(e.removals, &pendingRemoval{removal: removal{ID: p.id, Topic: p.topic}, due: e.now().Add(delay)})
 	e.tombs[p.id.ID] = max(e.tombs[p.id.ID], group)
 	e.folders.claim(p.folderName())
