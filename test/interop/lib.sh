@@ -37,6 +37,14 @@ start_broker() {
   return 1
 }
 
+# stop_broker ends what start_broker started, cleanly, and waits for it.
+stop_broker() {
+  [ -n "${broker_pid:-}" ] || return 0
+  kill "$broker_pid" 2>/dev/null || true
+  wait "$broker_pid" 2>/dev/null || true
+  broker_pid=
+}
+
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }

@@ -2,15 +2,14 @@
 set -euo pipefail
 . test/interop/lib.sh
 port=$(free_port)
-trap 'kill "$broker_pid" 2>/dev/null; wait "$broker_pid" 2>/dev/null' EXIT
+trap stop_broker EXIT
 start_broker "$WORK/dump" "127.0.0.1:$port" log.segment.bytes=1048576
 "$OTTLA" topic create dump --partitions 1 --bootstrap-server "127.0.0.1:$port" >/dev/null
 for codec in none gzip snappy lz4 zstd; do
   seq 1 60000 | awk '{print "k" $1 "\tsome text of record " $1 " " $1 * 7919 % 99991}' |
     kcat -b "127.0.0.1:$port" -P -t dump -p 0 -K '\t' -z $codec -X batch.num.messages=500 -X enable.idempotence=true
 done
-kill "$broker_pid"
-wait "$broker_pid" || true
+stop_broker
 segments=0 files=0
 for f in "$WORK"/dump/topics/dump-0/*.{log,index,timeindex,snapshot}; do
   case $f in *.log) args=(--deep-iteration) segments=$((segments + 1)) ;; *) args=() ;; esac
