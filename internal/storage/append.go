@@ -221,11 +221,7 @@ func (e *Engine) acquireTail(ctx context.Context, n int) error {
 	if e.pool.TryAcquire(n) {
 		return nil
 	}
-	wait := spaceWait
-	if e.diskFull.Load() {
-		wait = fullDiskWait
-	}
-	bounded, cancel := context.WithTimeoutCause(ctx, wait, ErrNoSpace)
+	bounded, cancel := context.WithTimeoutCause(ctx, e.patience(), ErrNoSpace)
 	defer cancel()
 	err := e.pool.Acquire(bounded, n)
 	switch {
@@ -241,11 +237,24 @@ func (e *Engine) acquireTail(ctx context.Context, n int) error {
 
 // reserveWAL takes room for an entry with n bytes of payload.
 func (e *Engine) reserveWAL(ctx context.Context, n int) (wal.Reservation, error) {
+	if e.diskFull.Load() { // then the wal will not empty soon
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, e.patience(), wal.ErrFull)
+		defer cancel()
+	}
 	r, err := e.log.Reserve(ctx, n)
 	if errors.Is(err, wal.ErrFull) {
 		e.kickCheckpoint()
 	}
 	return r, e.walError(err)
+}
+
+// patience is how long an append waits for room.
+func (e *Engine) patience() time.Duration {
+	if e.diskFull.Load() {
+		return fullDiskWait
+	}
+	return spaceWait
 }
 
 // walError gives errors of the wal their meaning here.

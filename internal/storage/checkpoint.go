@@ -65,14 +65,15 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		return err
 	}
 	file := &checkpointFile{From: next}
-	captured := make([]*capture, 0, len(partitions))
-	for _, p := range partitions {
-		c, err := p.capture(next)
-		if err != nil {
-			e.abandonCapture(captured)
+	if err := e.inParallel(partitions, (*Partition).syncFlushed); err != nil {
+		return err
+	}
+	captured := make([]*capture, len(partitions))
+	for i, p := range partitions {
+		if captured[i], err = p.capture(next); err != nil {
+			e.abandonCapture(captured[:i])
 			return fmt.Errorf("checkpoint of %v: %w", p, err)
 		}
-		captured = append(captured, c)
 	}
 	removals := e.completeCheckpoint(file, captured)
 	if oldest := e.log.OldestLive(); file.From < e.released {
@@ -100,26 +101,42 @@ type capture struct {
 	dropped []*droppedSegment
 }
 
+// syncFlushed makes what is flushed of p durable, so that capture has little left to sync.
+func (p *Partition) syncFlushed() error {
+	p.flushMu.Lock()
+	defer p.flushMu.Unlock()
+	return p.syncHeld()
+}
+
+// syncHeld is syncFlushed with p.flushMu held.
+func (p *Partition) syncHeld() error {
+	if !p.unsynced {
+		return nil
+	}
+	p.mu.Lock()
+	seg := p.segments[p.flushing].seg
+	p.mu.Unlock()
+	if err := seg.Sync(); err != nil {
+		return fmt.Errorf("sync a segment of %v: %w", p, err)
+	}
+	p.unsynced = false
+	return nil
+}
+
 // capture makes p's files durable and writes down its state as of its flushed offset. A partition that has not changed gives
 // what it gave last time.
 func (p *Partition) capture(next wal.Sequence) (*capture, error) {
 	p.flushMu.Lock()
 	defer p.flushMu.Unlock()
-	p.mu.Lock()
-	seg := p.segments[p.flushing].seg
-	p.mu.Unlock()
-	if p.unsynced {
-		if err := seg.Sync(); err != nil {
-			return nil, err
-		}
-		p.unsynced = false
+	if err := p.syncHeld(); err != nil {
+		return nil, err
 	}
 	p.flushed.sweep()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.changed {
 		p.encoded = p.encodeLocked(next)
-		p.covered = seg != nil
+		p.covered = p.segments[p.flushing].seg != nil
 		p.changed = false
 	}
 	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped)}
@@ -310,12 +327,14 @@ func (e *Engine) runCheckpoints() {
 		err := e.checkpoint(e.ctx)
 		switch {
 		case err == nil:
+			e.diskFull.Store(false)
 			e.retryStalled()
 		case e.ctx.Err() != nil:
 			return
 		case errors.Is(err, ErrNoSpace) || disk.IsNoSpace(err):
-			e.cfg.Logger.Warn("checkpoint put off", "err", err)
-			e.diskFull.Store(true)
+			if !e.diskFull.Swap(true) {
+				e.cfg.Logger.Warn("no space for a checkpoint; it is put off", "err", err)
+			}
 		default:
 			e.fail(fmt.Errorf("checkpoint: %w", err))
 		}

@@ -47,6 +47,9 @@ func (e *Engine) Committed(group wal.Sequence) {
 		e.waking[i] = nil
 	}
 	e.waking = e.waking[:0]
+	if e.pool.Waiting() > 0 {
+		e.wantRelief() // what is durable now can be flushed
+	}
 	e.checkpointIfLarge()
 }
 

@@ -57,8 +57,8 @@
 //
 // # Goroutines
 //
-// Each engine has two flushers, one that writes checkpoints, one for what the clock asks for (idle flushes, retention, retries)
-// and for relieving the tail's budget, and one that watches the wal; Close waits for all of them. A partition has none.
+// Each engine has two flushers, one that writes checkpoints, one for what the clock asks for (idle flushes, retention, retries), one
+// that flushes more when appends wait for memory, and one that watches the wal; Close waits for all of them. A partition has none.
 //
 // # Locks
 //

@@ -53,8 +53,9 @@ type Engine struct {
 	uncommitted []*Partition // have entries in groups that are not yet durable
 
 	flusher  *flusher
-	diskFull atomic.Bool
+	diskFull atomic.Bool // the last flush or checkpoint found no room
 	stalled  stalledList
+	relief   chan struct{} // holds a value when relieve should look
 
 	// Checkpoints: see checkpoint.go.
 	checkpointMu sync.Mutex   // one at a time
@@ -84,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		tombs:      make(map[base.TopicID]wal.Sequence),
 		flusher:    newFlusher(),
 		kick:       make(chan struct{}, 1),
+		relief:     make(chan struct{}, 1),
 	}
 	e.highestProducer.Store(int64(base.NoProducerID))
 	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -102,6 +104,7 @@ func (e *Engine) start() {
 	}
 	e.goOwned(e.runCheckpoints)
 	e.goOwned(e.runHousekeeping)
+	e.goOwned(e.runRelief)
 	e.goOwned(e.watchWAL)
 }
 

@@ -45,6 +45,7 @@ func (e *Engine) runFlusher() {
 func (e *Engine) flushed(p *Partition, err error) {
 	switch {
 	case err == nil:
+		e.diskFull.Store(false)
 	case e.ctx.Err() != nil: // stopped or failed already
 	case retriable(err):
 		if !errors.Is(err, errFolderTaken) && !e.diskFull.Swap(true) {
@@ -87,7 +88,28 @@ func (e *Engine) retryStalled() {
 	}
 }
 
-// runHousekeeping does what is done by the clock, and flushes beyond whole blocks when the tail's memory is short.
+// wantRelief asks runRelief to look.
+func (e *Engine) wantRelief() {
+	select {
+	case e.relief <- struct{}{}:
+	default:
+	}
+}
+
+// runRelief flushes beyond whole blocks while appends wait for the tail's memory.
+func (e *Engine) runRelief() {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-e.pool.Pressure():
+		case <-e.relief:
+		}
+		e.relieve()
+	}
+}
+
+// runHousekeeping does what is done by the clock.
 func (e *Engine) runHousekeeping() {
 	tickers := []*time.Ticker{
 		time.NewTicker(max(e.cfg.IdleFlush/2, time.Millisecond)), time.NewTicker(e.cfg.RetentionInterval),
@@ -102,8 +124,6 @@ func (e *Engine) runHousekeeping() {
 		select {
 		case <-e.ctx.Done():
 			return
-		case <-e.pool.Pressure():
-			e.relieve()
 		case now := <-tickers[0].C:
 			e.flushIdle(now)
 			e.unlinkDue(now)
@@ -118,9 +138,10 @@ func (e *Engine) runHousekeeping() {
 		case <-tickers[3].C:
 			e.sweepProducers()
 		case <-tickers[4].C:
-			if e.diskFull.Swap(false) { // see whether there is room now
+			if e.diskFull.Load() { // see whether there is room now
 				e.retryStalled()
 				e.kickCheckpoint()
+				e.wantRelief()
 			}
 		}
 	}
@@ -155,10 +176,14 @@ func (e *Engine) relieve() {
 	}
 	slices.SortFunc(partitions, func(a, b *Partition) int { return cmp.Compare(waiting[b], waiting[a]) })
 	for _, p := range partitions {
-		if e.pool.Waiting() == 0 || waiting[p] == 0 || e.ctx.Err() != nil || e.diskFull.Load() {
+		if e.pool.Waiting() == 0 || waiting[p] == 0 || e.ctx.Err() != nil {
 			return
 		}
-		e.flushed(p, p.flush(1))
+		err := p.flush(1)
+		e.flushed(p, err)
+		if err != nil && !errors.Is(err, errFolderTaken) {
+			return
+		}
 		p.forgetFlushed()
 	}
 }
