@@ -165,7 +165,7 @@ func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
 	t, p := r.target, r.target.partition
 	r.epoch = t.place.LeaderEpoch
 	if err := checkEpoch(t.currentEpoch, r.epoch); err != nil {
-		if err == errFencedLeaderEpoch {
+		if errors.Is(err, errFencedLeaderEpoch) {
 			r.leader = &t.place.Leader
 		}
 		return err

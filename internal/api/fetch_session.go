@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -153,7 +154,7 @@ func (s *fetchSession) resolveLocked(v *view) {
 	for t := s.ring.next; t != &s.ring; t = t.next {
 		before := t.partition
 		t.partition, t.place, t.err = v.fetchPartition(t.key, s.byID)
-		if t.err == errPartitionOffline {
+		if errors.Is(t.err, errPartitionOffline) {
 			complete = false
 		}
 		if s.watcher == nil || before == t.partition {
