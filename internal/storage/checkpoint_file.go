@@ -98,6 +98,11 @@ func (c *checkpointFile) encode() []byte {
 		b = append(b, t.ID[:]...)
 		b = binary.BigEndian.AppendUint64(b, uint64(t.Until))
 	}
+	return sealCheckpoint(b)
+}
+
+// sealCheckpoint fills in the header of a file whose body is complete.
+func sealCheckpoint(b []byte) []byte {
 	body := b[checkpointHeader:]
 	h := append(b[:0], checkpointMagic...)
 	h = binary.BigEndian.AppendUint32(h, checkpointVersion)

@@ -1,0 +1,54 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/wal"
+)
+
+// BenchmarkAppend appends to twelve partitions on the machine's own disk, five batches of each in flight, every one synced.
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("batch=%dKiB", size>>10), func(b *testing.B) {
+			const partitions, inFlight = 12, 5
+			specs := make([]PartitionSpec, partitions)
+			for i := range specs {
+				specs[i] = testSpec('a', int32(i), LogConfig{})
+			}
+			e := open(b, Config{FS: disk.Default(), Dir: b.TempDir(), LeaderEpoch: 1, Partitions: specs})
+			batch, h := makeBatch(batchSpec{size: size})
+			b.SetBytes(int64(len(batch)))
+			b.ReportAllocs()
+			b.SetParallelism(partitions / 2)
+			next := make(chan base.TopicIDPartition, partitions)
+			for _, s := range specs {
+				next <- s.ID
+			}
+			b.RunParallel(func(pb *testing.PB) {
+				id := <-next
+				defer func() { next <- id }()
+				p := partition(b, e, id)
+				mine := bytes.Clone(batch)
+				var waiting []wal.Sequence
+				for pb.Next() {
+					at, err := p.Append(b.Context(), mine, h, AppendOptions{})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if waiting = append(waiting, at.Sequence); len(waiting) == inFlight {
+						if err := e.Wait(b.Context(), waiting[0]); err != nil {
+							b.Error(err)
+							return
+						}
+						waiting = append(waiting[:0], waiting[1:]...)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,128 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"hash/crc32"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/segment"
+)
+
+// testCheckpoint has something in every field.
+func testCheckpoint() *checkpointFile {
+	id := testID('a', 3)
+	state := segment.Create(segment.Options{Base: 7}).State()
+	var producers producerTable
+	producers.apply(record.Header{ProducerID: 12, ProducerEpoch: 1, BaseSequence: 3, BaseOffset: 40, LastOffsetDelta: 2, MaxTimestamp: testTime}, 0)
+	return &checkpointFile{
+		From: 17, HighestProducer: 4001,
+		Partitions: []partitionRecord{{
+			ID: id, Topic: "topica", From: 18, LogStart: 5, FlushedEnd: 43,
+			Sealed: []segment.State{state}, Active: state, Dropped: []segment.State{state},
+			Epochs: epochCache{{Epoch: 1, Start: 5}, {Epoch: 4, Start: 20}}, Producers: producers,
+			Missing: []missingRecord{{Segment: 7, Pos: 99, Damage: Damage{
+				Topic: "topica", Partition: id, FirstOffset: 21, LastOffset: 22, File: "wal/1", Pos: 4096, Len: 80, Reason: "rot",
+			}}},
+			Ragged: []byte("ragged"), RaggedPos: 4096,
+		}},
+		Removals: []removal{{ID: testID('b', 0), Topic: "topicb"}},
+		Tombs:    []tomb{{ID: testID('b', 0).ID, Until: 16}},
+	}
+}
+
+func TestCheckpointRoundTrips(t *testing.T) {
+	t.Parallel()
+	want := testCheckpoint()
+	got, err := decodeCheckpoint(want.encode())
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("decoded %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// The bytes of format version 1. They change only together with the version.
+func TestCheckpointIsWrittenAsDescribed(t *testing.T) {
+	t.Parallel()
+	empty := (&checkpointFile{From: 1, HighestProducer: base.NoProducerID}).encode()
+	const golden = "4f54544c41434b50" + "00000001" + "000000000000001c" // magic, version, length
+	const body = "0000000000000001" + "ffffffffffffffff" + "00000000" + "00000000" + "00000000"
+	if got := hex.EncodeToString(empty); !strings.HasPrefix(got, golden) || !strings.HasSuffix(got, body) {
+		t.Errorf("an empty checkpoint is %s", got)
+	}
+	if got, want := crc32.ChecksumIEEE(testCheckpoint().encode()), uint32(checkpointGolden); got != want {
+		t.Errorf("the full checkpoint has the sum %#08x, want %#08x", got, want)
+	}
+}
+
+// checkpointGolden is the CRC-32 of testCheckpoint in format version 1.
+const checkpointGolden = 0x2d15e6f1
+
+func TestEveryFlippedBitOfACheckpointIsFound(t *testing.T) {
+	t.Parallel()
+	good := testCheckpoint().encode()
+	for bit := range 8 * len(good) {
+		bad := bytes.Clone(good)
+		bad[bit/8] ^= 1 << (bit % 8)
+		if c, err := decodeCheckpoint(bad); err == nil {
+			t.Fatalf("bit %d flipped: read as %+v", bit, c)
+		}
+	}
+	for n := range good {
+		if _, err := decodeCheckpoint(good[:n]); err == nil {
+			t.Fatalf("cut to %d bytes: read", n)
+		}
+	}
+}
+
+func TestDamagedCheckpointKeepsTheFolderFromOpening(t *testing.T) {
+	t.Parallel()
+	fs := newFS(t)
+	spec := testSpec('a', 0, LogConfig{})
+	closeEngine(t, open(t, testConfig(fs, spec)))
+	if err := replaceFile(fs, testDir+"/checkpoint", []byte("something else")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), testConfig(fs, spec))
+	if !errors.Is(err, errCheckpoint) || !strings.Contains(err.Error(), "/data/checkpoint") {
+		t.Fatalf("Open: %v; want an error that names the file", err)
+	}
+}
+
+// The body is decoded as it would be behind a right checksum: no input makes it panic or take memory out of proportion.
+func FuzzDecodeCheckpoint(f *testing.F) {
+	f.Add(testCheckpoint().encode()[checkpointHeader:])
+	f.Add((&checkpointFile{}).encode()[checkpointHeader:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := decodeCheckpoint(sealCheckpoint(append(make([]byte, checkpointHeader), body...)))
+		if err != nil {
+			return
+		}
+		again, err := decodeCheckpoint(c.encode())
+		if err != nil {
+			t.Fatalf("what was decoded does not decode again: %v", err)
+		}
+		if !bytes.Equal(again.encode(), c.encode()) {
+			t.Fatal("what was decoded encodes differently the second time")
+		}
+	})
+}
+
+func FuzzPayloads(f *testing.F) {
+	f.Add(appendRagged(nil, 5, 4096, []byte("bytes")))
+	f.Add(appendSegmentBases(nil, []base.Offset{1, 2, 3}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if first, pos, data, err := parseRagged(b); err == nil {
+			if !bytes.Equal(appendRagged(nil, first, pos, data)[1:], b) {
+				t.Fatal("a carry of a ragged end does not round-trip")
+			}
+		}
+		if bases, err := parseSegmentBases(b); err == nil && !bytes.Equal(appendSegmentBases(nil, bases), b) {
+			t.Fatal("a list of segments does not round-trip")
+		}
+	})
+}
