@@ -134,8 +134,8 @@ func (l produceLoad) connection(ctx context.Context, addr string, number int, be
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
 	var frames [][]byte
@@ -182,8 +182,8 @@ func (l produceLoad) connection(ctx context.Context, addr string, number int, be
 
 // drain ends the sending goroutine after a failure.
 func drain(due <-chan time.Time, conn net.Conn, sent <-chan error) error {
-	conn.Close()
-	for range due { //nolint:revive // emptied so that the sender can end
+	_ = conn.Close() // the failure that led here says more
+	for range due {  // emptied so that the sender can end
 	}
 	return <-sent
 }
@@ -210,8 +210,8 @@ func consumeConnection(ctx context.Context, addr, topic string, number, partitio
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	next := map[int32]int64{}
 	for p := number; p < partitions; p += connections {

@@ -92,7 +92,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 
 	products := []product{ottla(o.binary), kafka(classPath)}
 	results := map[string][][]float64{} // product → run → figure
