@@ -117,7 +117,7 @@ func (c *etcdCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		}
 		attrs = append(attrs, slog.Any(key, value))
 	}
-	c.log.LogAttrs(context.TODO(), c.level(entry), entry.Message, attrs...)
+	c.log.LogAttrs(context.TODO(), c.level(entry), entry.Message, attrs...) //nolint:sloglint // etcd's message; zapcore hands over no context
 	return nil
 }
 

@@ -103,7 +103,7 @@ func (f *dataFolder) readOrFormat(id base.BrokerID) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it is only read
 	f.meta, err = readMeta(file)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
