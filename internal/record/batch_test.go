@@ -8,8 +8,9 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/ottlaio/ottla/internal/base"
 	"pgregory.net/rapid"
+
+	"github.com/ottlaio/ottla/internal/base"
 )
 
 func TestHeaderRoundTrip(t *testing.T) {

@@ -59,7 +59,7 @@ func (r *gzipReader) appendTo(dst []byte, size, limit int) ([]byte, error) {
 		default:
 			dst = dst[:len(dst)+n]
 		}
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // gzip.Reader returns it bare, and a wrapped one is another's
 			return dst, nil
 		}
 		if err != nil {
