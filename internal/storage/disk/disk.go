@@ -131,7 +131,7 @@ func (w wrapped) Truncate(name string, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }() // it is only read
 	st, err := src.Stat()
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func (m *model) check(t testing.TB, s *Segment, rng *rand.Rand, interval int) {
 		if n != len(want) || !bytes.Equal(p[:n], want) {
 			t.Fatalf("ReadAt(%d bytes, %d) = %d, %v: wrong bytes", len(p), pos, n, err)
 		}
-		if wantErr := n < len(p) || pos >= int64(len(m.data)); (err == io.EOF) != wantErr || err != nil && err != io.EOF {
+		if wantErr := n < len(p) || pos >= int64(len(m.data)); errors.Is(err, io.EOF) != wantErr || err != nil && !errors.Is(err, io.EOF) {
 			t.Fatalf("ReadAt(%d bytes, %d) = %d, %v with size %d", len(p), pos, n, err, len(m.data))
 		}
 	}
@@ -68,7 +68,7 @@ func (m *model) check(t testing.TB, s *Segment, rng *rand.Rand, interval int) {
 		}
 		m.boundary(t, pos, first, -1)
 	}
-	last := int64(base.NoTimestamp)
+	last := base.NoTimestamp
 	for _, b := range m.metas {
 		last = max(last, b.MaxTimestamp)
 	}
@@ -295,7 +295,7 @@ func TestAnEmptySegmentHasNoFiles(t *testing.T) {
 	}
 	s, err := OpenSealed(o, s.State())
 	must(t, err)
-	if n, err := s.ReadAt(make([]byte, 1), 0); n != 0 || err != io.EOF {
+	if n, err := s.ReadAt(make([]byte, 1), 0); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("ReadAt = %d, %v", n, err)
 	}
 	if pos, err := s.Lookup(9); pos != 0 || err != nil {
@@ -325,7 +325,7 @@ func TestReadersBesideTheWriter(t *testing.T) {
 				}
 				pos := rng.Int64N(size)
 				n, err := s.ReadAt(p[:1+rng.IntN(len(p))], pos)
-				if err != nil && err != io.EOF || !bytes.Equal(p[:n], data[pos:int(pos)+n]) {
+				if err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(p[:n], data[pos:int(pos)+n]) {
 					t.Errorf("ReadAt(%d) = %d, %v", pos, n, err)
 					return
 				}

@@ -81,7 +81,7 @@ func ReadFooter(o Options) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("open %s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it is only read
 	info, err := f.Stat()
 	if err != nil {
 		return State{}, fmt.Errorf("read %s: %w", path, err)

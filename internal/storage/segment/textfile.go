@@ -151,7 +151,7 @@ func readSmall(fs disk.FS, dir, name string, parse func([]byte) error) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it is only read
 	b, err := io.ReadAll(io.LimitReader(f, maxSmallFile+1))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)

@@ -61,10 +61,12 @@ func recoverOnly(fs disk.FS, from Sequence, onDamage func(*CorruptError) error) 
 	}
 	cfg.OnDamage = onDamage
 	r := &recovery{cfg: cfg, medium: &folder{fs: fs, dir: cfg.Dir}, logger: slog.New(slog.DiscardHandler), from: max(from, 1), replay: replay}
-	r.scratch.buf, _ = scratch.Get().([]byte)
+	if buf, ok := scratch.Get().(*[]byte); ok {
+		r.scratch.buf = *buf
+	}
 	err = r.run(context.Background())
 	r.closeFiles()
-	scratch.Put(r.scratch.buf)
+	scratch.Put(&r.scratch.buf)
 	return *got, err
 }
 

@@ -93,7 +93,7 @@ func (l *Log) remove(f *file) bool {
 
 func (l *Log) reuse(f *file, number uint64) bool {
 	if f.f != nil { // passed over before it was used
-		f.f.Close()
+		_ = f.f.Close() // nothing was written to it
 		f.f = nil
 	}
 	h, err := l.medium.reuse(f.number, number)

@@ -341,7 +341,8 @@ func TestImageIsSameForSameSeed(t *testing.T) {
 		return b.String()
 	}
 	for seed := range 20 {
-		if dump(fs.CrashImage(rng(seed))) != dump(fs.CrashImage(rng(seed))) {
+		first, second := dump(fs.CrashImage(rng(seed))), dump(fs.CrashImage(rng(seed)))
+		if first != second {
 			t.Fatalf("seed %d gives two images", seed)
 		}
 	}

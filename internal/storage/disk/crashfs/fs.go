@@ -416,8 +416,7 @@ func (fs *FS) Lock(name string) (io.Closer, error) {
 		return nil
 	})
 	if _, err := fs.Create(name, vfs.WriteCategoryUnspecified); err != nil {
-		unlock()
-		return nil, err
+		return nil, errors.Join(err, unlock())
 	}
 	return unlock, nil
 }
@@ -462,10 +461,14 @@ func (fs *FS) Stat(name string) (vfs.FileInfo, error) {
 	return i, nil
 }
 
-// PathBase, PathJoin and PathDir use forward slashes.
-func (*FS) PathBase(p string) string       { return path.Base(p) }
+// PathBase implements vfs.FS. Paths have forward slashes.
+func (*FS) PathBase(p string) string { return path.Base(p) }
+
+// PathJoin implements vfs.FS.
 func (*FS) PathJoin(elem ...string) string { return path.Join(elem...) }
-func (*FS) PathDir(p string) string        { return path.Dir(p) }
+
+// PathDir implements vfs.FS.
+func (*FS) PathDir(p string) string { return path.Dir(p) }
 
 // GetDiskUsage reports the capacity, or a TiB if there is none.
 func (fs *FS) GetDiskUsage(string) (vfs.DiskUsage, error) {
