@@ -5,7 +5,9 @@
 //	defer broker.Close(ctx)
 //	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()))
 //
-// It is the same broker that `ottla serve` runs: what it acknowledges is on disk, in the folder Config.Data.
+// It is the same broker that `ottla serve` runs: what it acknowledges is on disk, in the folder Config.Data. Any number of brokers may
+// run side by side in one process, each with a folder of its own. A broker starts in a fraction of a second, so a test can have its own.
+// It does real I/O even with Config.NoSockets, and does not come to rest inside a bubble of testing/synctest.
 package ottla
 
 import (
