@@ -136,8 +136,12 @@ func (p *Partition) capture(next wal.Sequence) (*capture, error) {
 	defer p.mu.Unlock()
 	if p.changed {
 		p.encoded = p.encodeLocked(next)
-		p.covered = p.segments[p.flushing].seg != nil
+		seg := p.segments[p.flushing].seg
+		p.covered = seg != nil
 		p.changed = false
+		if seg != nil && p.flushedPos == p.endPos && p.e.now().Sub(p.lastAppend) >= p.e.cfg.IdleFlush {
+			seg.Shrink() // ten thousand idle partitions keep nothing that can be read again
+		}
 	}
 	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped)}
 	c.needed, c.waits = p.neededLocked()

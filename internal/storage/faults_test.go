@@ -212,7 +212,7 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	kill(e)
 
 	rng := rand.New(rand.NewPCG(7, 7))
-	flips := 1500
+	flips := 800
 	if raceEnabled {
 		flips = 100
 	}

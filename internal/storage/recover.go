@@ -531,7 +531,11 @@ func (r *recovery) unknownFolder(name string) (removed bool, err error) {
 	if dash <= 0 || err != nil {
 		return false, nil
 	}
-	id, err := segment.ReadPartitionMetadata(r.e.cfg.FS, r.e.cfg.FS.PathJoin(r.e.topicsDir(), name))
+	dir := r.e.cfg.FS.PathJoin(r.e.topicsDir(), name)
+	if names, err := r.e.cfg.FS.List(dir); err == nil && len(names) == 0 {
+		return true, r.e.cfg.FS.Remove(dir) // made just before the end of an earlier life
+	}
+	id, err := segment.ReadPartitionMetadata(r.e.cfg.FS, dir)
 	if err != nil || !r.e.buried(id) {
 		return false, nil
 	}

@@ -115,6 +115,12 @@ func (p *Partition) factsLocked(i int) segmentFacts {
 
 // rollIfDoomed ends the active segment if retention would drop all segments, this one included.
 func (p *Partition) rollIfDoomed(ctx context.Context, doomed func(segmentFacts) bool) (bool, error) {
+	p.mu.Lock()
+	all := p.allDoomedLocked(doomed)
+	p.mu.Unlock()
+	if !all {
+		return false, nil
+	}
 	r, err := p.e.log.ReserveCarry(ctx, 0)
 	if err != nil {
 		return false, p.e.walError(err)
@@ -126,13 +132,8 @@ func (p *Partition) rollIfDoomed(ctx context.Context, doomed func(segmentFacts) 
 		if err := p.usableLocked(); err != nil {
 			return 0, err
 		}
-		if p.endPos == p.activeLocked().start || p.hwPos < p.endPos {
+		if !p.allDoomedLocked(doomed) {
 			return 0, nil
-		}
-		for i := range p.segments {
-			if !doomed(p.factsLocked(i)) {
-				return 0, nil
-			}
 		}
 		group := p.e.log.Append(&r, wal.Entry{Kind: wal.Roll, Partition: p.id, FirstOffset: p.end, LastOffset: p.end}, p.e)
 		p.rollLocked(group)
@@ -142,6 +143,19 @@ func (p *Partition) rollIfDoomed(ctx context.Context, doomed func(segmentFacts) 
 		return false, err
 	}
 	return true, p.e.Wait(ctx, group)
+}
+
+// allDoomedLocked reports whether retention would drop every segment, the active one included, which holds durable records.
+func (p *Partition) allDoomedLocked(doomed func(segmentFacts) bool) bool {
+	if p.deleted || p.endPos == p.activeLocked().start || p.hwPos < p.endPos {
+		return false
+	}
+	for i := range p.segments {
+		if !doomed(p.factsLocked(i)) {
+			return false
+		}
+	}
+	return true
 }
 
 // dropSegments takes the oldest segments out of the log, as long as doomed says so or the log start lies beyond them. Only
