@@ -55,7 +55,7 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	logStart, end := p.logStart, p.end
 	p.mu.Unlock()
 
-	empty := Slice{p: p, first: from, next: from}
+	empty := Slice{p: p, first: from}
 	switch {
 	case from < logStart || from > end:
 		return Slice{}, fmt.Errorf("%w: the log holds %d to %d", ErrOffsetOutOfRange, logStart, end)
@@ -74,13 +74,11 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	if first.Size() > o.MaxBytes && !o.AtLeastOne {
 		return empty, nil
 	}
-	s := Slice{p: p, pos: pos, n: int64(first.Size()), first: first.BaseOffset, next: first.LastOffset() + 1}
+	s := Slice{p: p, pos: pos, n: int64(first.Size()), first: first.BaseOffset}
 	if err := w.stopAtDamage(from, pos); err != nil {
 		return Slice{}, err
 	}
-	if at, ok := w.skipTo(pos + int64(o.MaxBytes)); ok {
-		s.n, s.next = at.pos-s.pos, at.offset
-	}
+	s.n = max(s.n, w.skipTo(pos+int64(o.MaxBytes))-pos)
 	for {
 		h, pos, err := w.next()
 		if err != nil { // the bound, the edge of a damaged range, or damage that the next read will report
@@ -90,7 +88,7 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 		if n > int64(o.MaxBytes) {
 			return s, nil
 		}
-		s.n, s.next = n, h.LastOffset()+1
+		s.n = n
 	}
 }
 
@@ -105,8 +103,9 @@ type walker struct {
 	bufLen     int
 }
 
-// walkBuffer is how much a walker reads at a time: one block of a segment's sidecar, so that it is checked once.
-const walkBuffer = 64 << 10
+// walkBuffer is how much a walker reads at a time: many small batches, and of large ones not much more than their headers. What it
+// reads of a segment is checked, and kept, by whole blocks.
+const walkBuffer = 4 << 10
 
 var walkBuffers = sync.Pool{New: func() any {
 	b := make([]byte, walkBuffer)
@@ -221,16 +220,27 @@ func (w *walker) peek() ([]byte, error) {
 	return (*w.buf)[:record.HeaderSize], nil
 }
 
-// skipTo jumps to a batch at or before pos, further on than where the walker is, if the tail's index knows one.
-func (w *walker) skipTo(pos int64) (tailEntry, bool) {
-	w.p.mu.Lock()
-	at, ok := w.p.index.floorPos(min(pos, w.stop))
-	w.p.mu.Unlock()
-	if !ok || at.pos <= w.pos || at.pos >= w.stop {
-		return tailEntry{}, false
+// skipTo jumps to the last batch at or before pos that an index knows, if that is further on, and returns where the walker is. The
+// batches in between are not looked at: their bytes are checked when they are sent.
+func (w *walker) skipTo(pos int64) int64 {
+	p := w.p
+	pos = min(pos, w.stop)
+	p.mu.Lock()
+	at, ok := p.index.floorPos(pos)
+	var seg *segment.Segment
+	var start int64
+	if i := p.segmentAtLocked(pos); !ok && i >= 0 {
+		seg, start = p.segments[i].seg, p.segments[i].start
 	}
-	w.pos = at.pos
-	return at, true
+	p.mu.Unlock()
+	if !ok && seg != nil {
+		// An index that can not be read costs a walk and no more; the next look-up of an offset reports it.
+		if inSegment, err := seg.Boundary(pos - start); err == nil {
+			at.pos = start + inSegment
+		}
+	}
+	w.pos = max(w.pos, at.pos)
+	return w.pos
 }
 
 // close gives the walker's memory back.
@@ -247,32 +257,38 @@ func (p *Partition) readSome(b []byte, pos int64, least int) (int, error) {
 	if n, ok := p.tail.ReadAt(b, pos); ok {
 		return n, nil
 	}
-	p.mu.Lock()
-	i := p.segmentAtLocked(pos)
-	if i < 0 || p.deleted {
-		err := p.usableLocked()
-		p.mu.Unlock()
-		if err == nil {
-			err = fmt.Errorf("%w: the segment was deleted", ErrOffsetOutOfRange)
-		}
+	s, seg, left, err := p.flushedAt(pos)
+	if err != nil {
 		return 0, err
 	}
-	s, flushed := p.segments[i], p.flushedPos
-	end := min(p.segmentEndLocked(i), flushed)
-	seg := s.seg
-	p.mu.Unlock()
-	if seg == nil || pos >= end {
-		return 0, io.ErrUnexpectedEOF
-	}
 	at := pos - s.start
-	want := min(int64(len(b)), end-pos)
-	// Whole blocks are cheapest to check, so a read ends where one does if it may.
-	if toEdge := walkBuffer - at%walkBuffer; toEdge >= int64(least) {
-		want = min(want, toEdge+max(0, (want-toEdge)/walkBuffer*walkBuffer))
+	want := min(int64(len(b)), left)
+	// Whole blocks are checked, so a read ends where one does if it may.
+	if toEdge := segment.BlockSize - at%segment.BlockSize; toEdge >= int64(least) {
+		want = min(want, toEdge)
 	}
-	n, err := seg.ReadAt(b[:want], at)
+	n, err := seg.PeekAt(b[:want], at)
 	if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
 		return 0, p.noteDamage(s, err)
 	}
 	return n, nil
+}
+
+// flushedAt finds the segment that holds pos, and how many of its flushed bytes are left from there.
+func (p *Partition) flushedAt(pos int64) (s *segmentRef, seg *segment.Segment, left int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := p.segmentAtLocked(pos)
+	if i < 0 || p.deleted {
+		if err := p.usableLocked(); err != nil {
+			return nil, nil, 0, err
+		}
+		return nil, nil, 0, fmt.Errorf("%w: the segment was deleted", ErrOffsetOutOfRange)
+	}
+	s = p.segments[i]
+	left = min(p.segmentEndLocked(i), p.flushedPos) - pos
+	if s.seg == nil || left <= 0 {
+		return nil, nil, 0, io.ErrUnexpectedEOF
+	}
+	return s, s.seg, left, nil
 }

@@ -12,12 +12,12 @@ import (
 // Slice is a run of whole batches of one partition. It holds positions, never memory: its bytes are taken anew, from the
 // tail or from a segment, each time they are written out. The zero Slice is empty.
 type Slice struct {
-	p           *Partition
-	pos, n      int64 // stream position and length
-	first, next base.Offset
+	p      *Partition
+	pos, n int64 // stream position and length
+	first  base.Offset
 }
 
-// slicePiece is how much of a slice is in memory at a time.
+// slicePiece is how much of a slice is copied out of the tail at a time.
 const slicePiece = 64 << 10
 
 var slicePieces = sync.Pool{New: func() any {
@@ -31,34 +31,54 @@ func (s Slice) Len() int { return int(s.n) }
 // FirstOffset is the base offset of the first batch, which may lie below the offset asked for.
 func (s Slice) FirstOffset() base.Offset { return s.first }
 
-// NextOffset is the offset after the last record of the slice.
-func (s Slice) NextOffset() base.Offset { return s.next }
-
-// WriteTo writes the batches to w in bounded pieces. An error of the partition (damage, deletion, failure) may come after
-// some bytes were written; the caller can then only give up the connection.
+// WriteTo writes the batches to w in bounded pieces: copies of what the tail holds, and the segment's own verified blocks. An error
+// of the partition (damage, deletion, failure) may come after some bytes were written; the caller can then only give up the
+// connection.
 func (s Slice) WriteTo(w io.Writer) (int64, error) {
-	if s.n == 0 {
-		return 0, nil
-	}
-	buf := slicePieces.Get().(*[]byte)
-	defer slicePieces.Put(buf)
-	written := int64(0)
-	for written < s.n {
-		piece := (*buf)[:min(int64(len(*buf)), s.n-written)]
-		n, err := s.p.readSome(piece, s.pos+written, 1)
-		if err == nil && n == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return written, fmt.Errorf("read %v: %w", s.p, err)
-		}
-		n, err = w.Write(piece[:n])
-		written += int64(n)
+	for written := int64(0); written < s.n; {
+		n, err := s.writePiece(w, s.pos+written, s.n-written)
+		written += n
 		if err != nil {
 			return written, err
 		}
 	}
-	return written, nil
+	return s.n, nil
+}
+
+// writePiece writes up to n bytes from pos on.
+func (s Slice) writePiece(w io.Writer, pos, n int64) (int64, error) {
+	if pos >= s.p.tail.Start() {
+		n, ok, err := s.writeTail(w, pos, n)
+		if ok || err != nil {
+			return n, err
+		}
+	}
+	ref, seg, left, err := s.p.flushedAt(pos)
+	if err != nil {
+		return 0, fmt.Errorf("read %v: %w", s.p, err)
+	}
+	piece, err := seg.Borrow(pos-ref.start, min(n, left))
+	if err != nil {
+		return 0, fmt.Errorf("read %v: %w", s.p, s.p.noteDamage(ref, err))
+	}
+	defer piece.Release()
+	written, err := w.Write(piece.Bytes())
+	return int64(written), err
+}
+
+// writeTail writes up to n bytes from pos on as far as the tail holds them; ok is false if it does not any more.
+func (s Slice) writeTail(w io.Writer, pos, n int64) (written int64, ok bool, err error) {
+	buf := slicePieces.Get().(*[]byte)
+	defer slicePieces.Put(buf)
+	got, ok := s.p.tail.ReadAt((*buf)[:min(int64(len(*buf)), n)], pos)
+	switch {
+	case !ok:
+		return 0, false, nil
+	case got == 0:
+		return 0, false, fmt.Errorf("read %v: %w", s.p, io.ErrUnexpectedEOF)
+	}
+	m, err := w.Write((*buf)[:got])
+	return int64(m), true, err
 }
 
 // Bytes returns a copy of the batches.

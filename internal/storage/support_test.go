@@ -155,11 +155,28 @@ func readAll(p *Partition, from base.Offset, maxBytes int) ([]byte, error) {
 			return all, fmt.Errorf("%d bytes of a slice of %d", len(b), s.Len())
 		}
 		all = append(all, b...)
-		if s.NextOffset() <= from {
-			return all, fmt.Errorf("read at %d ends at %d", from, s.NextOffset())
+		next, err := nextOffset(b)
+		if err != nil || next <= from {
+			return all, fmt.Errorf("read at %d ends at %d: %w", from, next, err)
 		}
-		from = s.NextOffset()
+		from = next
 	}
+}
+
+// nextOffset is the offset after the last record of whole batches.
+func nextOffset(batches []byte) (next base.Offset, err error) {
+	for len(batches) > 0 {
+		var batch []byte
+		if batch, batches, err = record.Next(batches); err != nil {
+			return next, err
+		}
+		h, err := record.ParseHeader(batch)
+		if err != nil {
+			return next, err
+		}
+		next = h.LastOffset() + 1
+	}
+	return next, nil
 }
 
 // testLogger sends the engine's log to the test's.

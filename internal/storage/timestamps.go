@@ -192,6 +192,6 @@ func (p *Partition) maxTimestamp() int64 {
 
 // batchAt reads the batch at pos, whose header is h.
 func (p *Partition) batchAt(pos int64, h record.Header) ([]byte, error) {
-	s := Slice{p: p, pos: pos, n: int64(h.Size()), first: h.BaseOffset, next: h.LastOffset() + 1}
+	s := Slice{p: p, pos: pos, n: int64(h.Size()), first: h.BaseOffset}
 	return s.Bytes()
 }

@@ -8,8 +8,11 @@ import (
 const (
 	// extentBlocks is the largest extent: what one direct read of a consumer that catches up brings.
 	extentBlocks = writeBytes / BlockSize
-	// extentBytes bounds the extents that are kept.
+	// extentBytes bounds the extents that are kept: one for each of so many readers that catch up at the same time.
 	extentBytes = 16 << 20
+	// borrowedBytes bounds all large extents, kept or in use by readers. Beyond it a reader gets a block at a time, so that a
+	// thousand slow consumers hold a block each.
+	borrowedBytes = 64 << 20
 )
 
 // extents is a cache of verified blocks.
@@ -18,6 +21,7 @@ type extents struct {
 	blocks map[blockKey]*extent
 	recent list.List // of *extent, most recently used first
 	bytes  int64
+	live   int64 // bytes of all extents, kept or in use
 }
 
 type blockKey struct {
@@ -28,10 +32,10 @@ type blockKey struct {
 // extent is a run of verified blocks. Its data does not change while it has users.
 type extent struct {
 	segment *Segment
-	first   int64  // number of its first block
-	data    []byte // its capacity is that of the buffer
-	users   int    // readers, and the cache while it keeps it
-	place   *list.Element
+	first   int64         // number of its first block
+	data    []byte        // its capacity is that of the buffer
+	users   int           // readers, and the cache while it keeps it
+	place   *list.Element // in recent while the cache keeps it
 }
 
 func (e *extent) pos() int64 { return e.first * BlockSize }
@@ -44,21 +48,30 @@ func (c *FileCache) newExtent(s *Segment, first, blocks int64) *extent {
 	} else {
 		e.data = c.writeBuffer(minAlignment)
 	}
+	c.extents.mu.Lock()
+	defer c.extents.mu.Unlock()
+	c.extents.live += int64(cap(e.data))
 	return e
 }
 
-// findExtent returns the extent that holds a block, for the caller to release, nil if there is none. sequential says whether the
-// block before it is there.
-func (c *FileCache) findExtent(s *Segment, block int64) (e *extent, sequential bool) {
+// findExtent returns the extent that holds a block, for the caller to release. If there is none, blocks says how many to read: want,
+// as much as an extent holds if ahead is set and the block before is there, or one when memory is short.
+func (c *FileCache) findExtent(s *Segment, block, want int64, ahead bool) (e *extent, blocks int64) {
 	x := &c.extents
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e = x.blocks[blockKey{s, block}]; e != nil {
 		e.users++
 		x.recent.MoveToFront(e.place)
-		return e, true
+		return e, 0
 	}
-	return nil, x.blocks[blockKey{s, block - 1}] != nil
+	switch {
+	case x.live+writeBytes > borrowedBytes:
+		return nil, 1
+	case ahead && x.blocks[blockKey{s, block - 1}] != nil:
+		return nil, extentBlocks
+	}
+	return nil, min(want, extentBlocks)
 }
 
 // keepExtent puts the whole blocks of e into the cache; the caller goes on using e and releases it as before.
@@ -88,16 +101,21 @@ func (c *FileCache) keepExtent(e *extent) {
 	}
 }
 
-// releaseExtent ends one use.
-func (c *FileCache) releaseExtent(e *extent) {
-	c.extents.mu.Lock()
-	defer c.extents.mu.Unlock()
+// releaseExtent ends one use. exhausted says that its last bytes were read: of what is kept, it is needed least.
+func (c *FileCache) releaseExtent(e *extent, exhausted bool) {
+	x := &c.extents
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if exhausted && e.place != nil {
+		x.recent.MoveToBack(e.place)
+	}
 	c.unuseLocked(e)
 }
 
 func (c *FileCache) unuseLocked(e *extent) {
 	e.users--
 	if e.users == 0 {
+		c.extents.live -= int64(cap(e.data))
 		c.recycle(e.data)
 		e.data = nil
 	}
@@ -112,6 +130,7 @@ func (c *FileCache) dropExtentLocked(e *extent) {
 		}
 	}
 	x.recent.Remove(e.place)
+	e.place = nil
 	x.bytes -= int64(cap(e.data))
 	c.unuseLocked(e)
 }

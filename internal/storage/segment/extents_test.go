@@ -122,3 +122,71 @@ func TestANewSegmentOfTheSameNameIsAnother(t *testing.T) {
 		t.Errorf("the old segment: %v", err)
 	}
 }
+
+// TestBorrowedBytesAreReadOnce lends a whole segment in fetches of a consumer that catches up.
+func TestBorrowedBytesAreReadOnce(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, data, _ := sealed(t, o, 4, 5<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	for pos := int64(0); pos < st.Size; {
+		p, err := s.Borrow(pos, min(1<<20, st.Size-pos))
+		must(t, err)
+		if b := p.Bytes(); len(b) == 0 || !bytes.Equal(b, data[pos:pos+int64(len(b))]) {
+			t.Fatalf("%d wrong bytes at %d", len(b), pos)
+		}
+		pos += int64(len(p.Bytes()))
+		p.Release()
+	}
+	if fs.count > 8 || fs.bytes > len(data)+BlockSize {
+		t.Errorf("%d reads of %d bytes for %d", fs.count, fs.bytes, len(data))
+	}
+	o.Files.Trim()
+	if n := o.Files.extents.live; n != 0 {
+		t.Errorf("%d bytes are counted when nothing is held", n)
+	}
+}
+
+// TestSlowReadersBorrowABlockEach: borrowed memory has a bound, beyond which a reader holds a block.
+func TestSlowReadersBorrowABlockEach(t *testing.T) {
+	t.Parallel()
+	o := memory(t, 0)
+	st, _, _ := sealed(t, o, 4, 2<<20)
+	const readers = 200
+	var held []Piece
+	for range readers {
+		s, err := OpenSealed(o, st)
+		must(t, err)
+		p, err := s.Borrow(0, 1<<20)
+		must(t, err)
+		held = append(held, p)
+	}
+	if n, most := o.Files.extents.live, int64(borrowedBytes+readers*BlockSize); n > most {
+		t.Errorf("%d bytes are held, bound %d", n, most)
+	}
+	for _, p := range held {
+		p.Release()
+	}
+}
+
+func TestBoundaryIsTheLastIndexedBatchUpToAPosition(t *testing.T) {
+	t.Parallel()
+	o := memory(t, 0)
+	st, _, metas := sealed(t, o, 4, 5<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	starts, pos := map[int64]bool{}, int64(0)
+	for _, m := range metas {
+		starts[pos] = true
+		pos += int64(m.Size)
+	}
+	for limit := int64(0); limit <= st.Size; limit += 9_999 {
+		got, err := s.Boundary(limit)
+		must(t, err)
+		if !starts[got] || got > limit || limit-got > 40_000 {
+			t.Fatalf("up to %d: %d, which begins a batch: %t", limit, got, starts[got])
+		}
+	}
+}

@@ -82,6 +82,21 @@ func (s *Segment) Lookup(off base.Offset) (pos int64, err error) {
 	return int64(binary.BigEndian.Uint32(e[4:])), nil
 }
 
+// Boundary returns the greatest position up to limit at which the index knows a batch to begin; 0 if it knows none. It reads no log.
+//
+// Errors are those of Lookup.
+func (s *Segment) Boundary(limit int64) (pos int64, err error) {
+	v, err := s.index.view()
+	if err != nil {
+		return 0, err
+	}
+	e, ok, err := v.searchBy(indexPosition, limit)
+	if err != nil || !ok {
+		return 0, err
+	}
+	return int64(binary.BigEndian.Uint32(e[4:])), nil
+}
+
 // LookupTime returns the position from which to look for the first record with a timestamp of at least ts (milliseconds), Size()
 // if there can be none. Errors are those of Lookup.
 func (s *Segment) LookupTime(ts int64) (pos int64, err error) {

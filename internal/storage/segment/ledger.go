@@ -40,8 +40,9 @@ type prefix struct {
 
 // fence stands for a page.
 type fence struct {
-	key int64 // of its first entry
-	crc uint32
+	key  int64 // of its first entry
+	crc  uint32
+	rest uint32 // last four bytes of its first entry: of .index the position, which rises too
 }
 
 func newLedger(s *Segment, suffix string, entrySize, pageEntries int, header int64, st FileState) *ledger {
@@ -125,7 +126,7 @@ func (l *ledger) extend(p *prefix, entries []byte) *prefix {
 }
 
 func (l *ledger) fenceOf(page []byte) fence {
-	return fence{key: l.key(page), crc: crc32.Checksum(page, castagnoli)}
+	return fence{key: l.key(page), crc: crc32.Checksum(page, castagnoli), rest: binary.BigEndian.Uint32(page[l.entrySize-4:])}
 }
 
 // view is a ledger's entries at one moment, loaded.
@@ -294,9 +295,26 @@ func (v view) page(i int) (entries []byte, first int, err error) {
 
 // search returns the last entry with a key of at most target; ok is false if there is none.
 func (v view) search(target int64) (entry []byte, ok bool, err error) {
+	return v.searchBy(order{v.l.key, func(f fence) int64 { return f.key }}, target)
+}
+
+// order is something that rises from entry to entry, and how to get it from an entry and from the fence of a page.
+type order struct {
+	entry func([]byte) int64
+	fence func(fence) int64
+}
+
+// indexPosition orders the entries of .index by the position of the batch.
+var indexPosition = order{
+	func(entry []byte) int64 { return int64(binary.BigEndian.Uint32(entry[4:])) },
+	func(f fence) int64 { return int64(f.rest) },
+}
+
+// searchBy returns the last entry at or before target in an order; ok is false if there is none.
+func (v view) searchBy(o order, target int64) (entry []byte, ok bool, err error) {
 	b := v.tail
-	if len(b) == 0 || v.l.key(b) > target {
-		i := v.pageFor(target)
+	if len(b) == 0 || o.entry(b) > target {
+		i := v.pageFor(o, target)
 		if i < 0 {
 			return nil, false, nil
 		}
@@ -305,26 +323,25 @@ func (v view) search(target int64) (entry []byte, ok bool, err error) {
 		}
 	}
 	size := v.l.entrySize
-	n := sort.Search(len(b)/size, func(i int) bool { return v.l.key(b[i*size:]) > target })
+	n := sort.Search(len(b)/size, func(i int) bool { return o.entry(b[i*size:]) > target })
 	if n == 0 {
 		return nil, false, nil
 	}
 	return b[(n-1)*size : n*size], true, nil
 }
 
-// pageFor returns the number of an entry of the page that holds the prefix's last entry with a key of at most target, -1 if
-// there is none.
-func (v view) pageFor(target int64) int {
+// pageFor returns the number of an entry of the page that holds the prefix's last entry at or before target, -1 if there is none.
+func (v view) pageFor(o order, target int64) int {
 	p, l := v.prefix, v.l
 	switch {
 	case p.entries == 0:
 		return -1
 	case p.rebuilt != nil:
 		return 0
-	case len(p.last) > 0 && l.key(p.last) <= target:
+	case len(p.last) > 0 && o.entry(p.last) <= target:
 		return len(p.fences) * l.pageEntries
 	}
-	n := sort.Search(len(p.fences), func(i int) bool { return p.fences[i].key > target })
+	n := sort.Search(len(p.fences), func(i int) bool { return o.fence(p.fences[i]) > target })
 	if n == 0 {
 		return -1
 	}

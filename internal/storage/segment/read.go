@@ -36,6 +36,15 @@ func (s *Segment) image() (image, error) {
 //
 // Errors: *DamageError, ErrRemoved, and the system's when a file cannot be opened.
 func (s *Segment) ReadAt(p []byte, pos int64) (int, error) {
+	return s.readAt(p, pos, true /* ahead */)
+}
+
+// PeekAt is ReadAt for a caller that will not go on from there: it never reads more blocks than it needs.
+func (s *Segment) PeekAt(p []byte, pos int64) (int, error) {
+	return s.readAt(p, pos, false /* ahead */)
+}
+
+func (s *Segment) readAt(p []byte, pos int64, ahead bool) (int, error) {
 	im, err := s.image()
 	if err != nil {
 		return 0, err
@@ -47,7 +56,7 @@ func (s *Segment) ReadAt(p []byte, pos int64) (int, error) {
 		return 0, io.EOF
 	}
 	want := p[:min(int64(len(p)), im.size-pos)]
-	n, err := s.readVerified(im, want, pos)
+	n, err := s.readVerified(im, want, pos, ahead)
 	if err == nil && n < len(p) {
 		err = io.EOF
 	}
@@ -55,33 +64,68 @@ func (s *Segment) ReadAt(p []byte, pos int64) (int, error) {
 }
 
 // readVerified fills p from pos on; all of it lies before im.size.
-func (s *Segment) readVerified(im image, p []byte, pos int64) (n int, err error) {
+func (s *Segment) readVerified(im image, p []byte, pos int64, ahead bool) (n int, err error) {
 	for n < len(p) {
 		at := pos + int64(n)
-		e, err := s.extentAt(im, at/BlockSize, int64(len(p)-n)+at%BlockSize)
+		e, err := s.extentAt(im, at/BlockSize, int64(len(p)-n)+at%BlockSize, ahead)
 		if err != nil {
 			return n, err
 		}
 		n += copy(p[n:], e.data[at-e.pos():])
-		s.o.Files.releaseExtent(e)
+		s.o.Files.releaseExtent(e, false)
 	}
 	return n, nil
+}
+
+// Piece is a run of a segment's verified bytes in memory. It is held until Release, and the bytes do not change before.
+type Piece struct {
+	files  *FileCache
+	extent *extent
+	bytes  []byte
+}
+
+// Bytes are valid until Release.
+func (b Piece) Bytes() []byte { return b.bytes }
+
+// Release gives the memory back. It must be called once.
+func (b Piece) Release() {
+	end := &b.extent.data[len(b.extent.data)-1]
+	b.files.releaseExtent(b.extent, &b.bytes[len(b.bytes)-1] == end)
+}
+
+// Borrow returns verified bytes from pos on without copying them: at most n, at least one, for the caller to release.
+//
+// Errors: io.EOF at the segment's end, and those of ReadAt.
+func (s *Segment) Borrow(pos, n int64) (Piece, error) {
+	im, err := s.image()
+	if err != nil {
+		return Piece{}, err
+	}
+	if pos < 0 || n <= 0 {
+		return Piece{}, fmt.Errorf("read %d bytes of segment %d at %d", n, s.o.Base, pos)
+	}
+	if pos >= im.size {
+		return Piece{}, io.EOF
+	}
+	n = min(n, im.size-pos)
+	e, err := s.extentAt(im, pos/BlockSize, n+pos%BlockSize, true /* ahead */)
+	if err != nil {
+		return Piece{}, err
+	}
+	b := e.data[pos-e.pos():]
+	return Piece{files: s.o.Files, extent: e, bytes: b[:min(n, int64(len(b)))]}, nil
 }
 
 // extentAt returns verified blocks from the cache or the disk, block the first that is wanted, for the caller to release. want says
 // how many bytes from the start of block on the caller will need.
 //
-// A read that goes on where cached blocks end is taken for one of many: it gets as much as an extent holds, so that a consumer that
-// catches up costs one large direct read for a MiB. When there are more such readers than the cache has room for, their
-// blocks are gone before they come back, and each reads only what it needs.
-func (s *Segment) extentAt(im image, block, want int64) (*extent, error) {
-	e, sequential := s.o.Files.findExtent(s, block)
+// With ahead set, a read that goes on where cached blocks end is taken for one of many: it gets as much as an extent holds, so that a
+// consumer that catches up costs one large direct read for a MiB. When there are more such readers than the cache has room
+// for, their blocks are gone before they come back, and each reads only what it needs.
+func (s *Segment) extentAt(im image, block, want int64, ahead bool) (*extent, error) {
+	e, blocks := s.o.Files.findExtent(s, block, (want+BlockSize-1)/BlockSize, ahead)
 	if e != nil {
 		return e, nil
-	}
-	blocks := min((want+BlockSize-1)/BlockSize, extentBlocks)
-	if sequential {
-		blocks = extentBlocks
 	}
 	blocks = min(blocks, (im.size+BlockSize-1)/BlockSize-block)
 	e, err := s.readExtent(im, block, blocks)
@@ -107,7 +151,7 @@ func (s *Segment) readExtent(im image, block, blocks int64) (*extent, error) {
 		}
 	}
 	if err != nil {
-		s.o.Files.releaseExtent(e)
+		s.o.Files.releaseExtent(e, false)
 		return nil, err
 	}
 	// The last block grows; only what is complete may stay.
