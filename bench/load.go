@@ -284,7 +284,7 @@ func request(ctx context.Context, addr string, req kmsg.Request, resp kmsg.Respo
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return err
@@ -337,7 +337,7 @@ func firstAnswer(ctx context.Context, addr string, produce []byte) error {
 					err = produceError(body)
 				}
 			}
-			conn.Close()
+			_ = conn.Close()
 			if err == nil {
 				return nil
 			}
