@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/tail"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -93,6 +94,9 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 			return Appended{}, err
 		}
 		if before != nil {
+			if plant.On(plant.DuplicateEarly) {
+				before.group = 0
+			}
 			return Appended{
 				Base: before.baseOffset(), Last: before.lastOffset, Sequence: before.group,
 				Duplicate: true, LogStart: p.logStart, AppendTime: before.timestamp,
@@ -125,6 +129,9 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 	p.acceptLocked(h, pos, group)
 	p.commits = appendCommit(p.commits, commit{group, p.end, p.endPos})
 	p.lastAppend = time.Now()
+	if plant.On(plant.VisibleEarly) {
+		p.hw, p.hwPos = p.end, p.endPos
+	}
 	return Appended{Base: h.BaseOffset, Last: h.LastOffset(), Sequence: group, LogStart: p.logStart, AppendTime: h.MaxTimestamp}, nil
 }
 
@@ -181,7 +188,9 @@ func (p *Partition) acceptLocked(h record.Header, pos int64, group wal.Sequence)
 	}
 	s.sinceIndex += size
 	p.index.add(pos, h.BaseOffset, h.MaxTimestamp, group, pos == p.flushedPos)
-	p.producers.apply(h, group)
+	if p.e.log != nil || !plant.On(plant.NoProducerReplay) {
+		p.producers.apply(h, group)
+	}
 	if h.HasProducer() {
 		p.e.sawProducer(h.ProducerID)
 	}

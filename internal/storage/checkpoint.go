@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -78,6 +79,9 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	removals := e.completeCheckpoint(file, captured)
 	if oldest := e.log.OldestLive(); file.From < e.released {
 		panic(fmt.Sprintf("storage: a checkpoint needs group %d, groups before %d were released (oldest live: %d)", file.From, e.released, oldest))
+	}
+	if plant.On(plant.ReleaseEarly) {
+		_ = e.log.Release(file.From)
 	}
 	if err := writeCheckpoint(e.cfg.FS, e.cfg.Dir, file); err != nil {
 		e.abandonCapture(captured)
@@ -163,7 +167,10 @@ func (p *Partition) encodeLocked(next wal.Sequence) []byte {
 		ID: p.id, Topic: p.topic, From: next, LogStart: p.logStart, FlushedEnd: p.flushedEnd,
 		Epochs: p.epochs, Producers: p.flushed,
 	}
-	if needed, ok := p.neededLocked(); ok {
+	if plant.On(plant.ProducersOfNow) {
+		r.Producers = p.producers
+	}
+	if needed, ok := p.neededLocked(); ok && !plant.On(plant.ReplayTooLate) {
 		r.From = needed
 	}
 	for _, s := range p.segments[:p.flushing] {

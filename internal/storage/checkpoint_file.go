@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -348,6 +349,9 @@ func writeCheckpoint(fs disk.FS, dir string, c *checkpointFile) error {
 	name := fs.PathJoin(dir, checkpointName)
 	if err := replaceFile(fs, name, c.encode()); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if plant.On(plant.SkipCheckpointFolderSync) {
+		return nil
 	}
 	return disk.SyncDir(fs, dir)
 }

@@ -4,6 +4,7 @@ import (
 	"sort"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 )
 
@@ -27,6 +28,9 @@ func (c epochCache) assign(epoch base.LeaderEpoch, start base.Offset) epochCache
 	}
 	for len(c) > 0 && c[len(c)-1].Start >= start {
 		c = c[:len(c)-1]
+	}
+	if plant.On(plant.EpochOffByOne) {
+		start++
 	}
 	return append(c, segment.EpochStart{Epoch: epoch, Start: start})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
@@ -268,7 +269,7 @@ func (p *Partition) clearFolder(dir string) error {
 // carryRagged puts the bytes after the segment's last aligned position into the wal, if a checkpoint counts on them: the next
 // write rewrites their block in place, and a power loss in the middle of it may leave anything there.
 func (p *Partition) carryRagged(s *segmentRef) error {
-	if !p.covered {
+	if !p.covered || plant.On(plant.NoCarry) {
 		return nil
 	}
 	pos, data, err := s.seg.RaggedBytes()

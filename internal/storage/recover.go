@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
@@ -135,6 +136,9 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	p.flushedPos, p.endPos, p.hwPos = pos, pos, pos
 	p.flushedEnd, p.end, p.hw = rec.FlushedEnd, rec.FlushedEnd, rec.FlushedEnd
 	p.logStart, p.epochs = rec.LogStart, rec.Epochs
+	if plant.On(plant.LostEpochs) {
+		p.epochs = nil
+	}
 	p.flushed = rec.Producers
 	p.flushed.expiry = p.e.cfg.ProducerExpiry
 	p.producers = p.flushed.clone()
@@ -233,6 +237,9 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 			p.rollLocked(group)
 		}
 	case wal.LogStart:
+		if plant.On(plant.LostLogStart) {
+			return nil
+		}
 		p.startAtLocked(entry.FirstOffset)
 	case wal.LeaderEpoch:
 		return nil // batches carry their epochs

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
@@ -93,7 +94,7 @@ func (d *folder) create(number uint64, size int64, stop func() bool) (mediumFile
 		return nil, fmt.Errorf("make wal file %s of %d bytes, %d are free: %w", name, size, u.AvailBytes, syscall.ENOSPC)
 	}
 	err := d.fill(name, size, stop)
-	if err == nil {
+	if err == nil && !plant.On(plant.SkipWALFolderSync) {
 		err = d.syncNames()
 	}
 	var f disk.DirectFile

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
@@ -71,7 +72,7 @@ func Open(ctx context.Context, cfg Config, from Sequence, replay func(Sequence, 
 	if err := disk.SyncDir(cfg.FS, cfg.FS.PathDir(cfg.Dir)); err != nil {
 		return nil, err
 	}
-	m := &folder{fs: cfg.FS, dir: cfg.Dir, synced: cfg.Mode == Synced}
+	m := &folder{fs: cfg.FS, dir: cfg.Dir, synced: cfg.Mode == Synced && !plant.On(plant.SkipWALSync)}
 	r := &recovery{cfg: cfg, medium: m, logger: cfg.Logger, from: max(from, 1), replay: replay}
 	err = r.run(ctx)
 	r.closeFiles()

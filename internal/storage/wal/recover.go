@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // recovery reads what an earlier wal left.
@@ -331,7 +333,7 @@ func (r *recovery) group(x *foundFile, pos int64, want Sequence) (groupHeader, *
 		return h, nil, err
 	}
 	switch {
-	case reason == "" && h.seq != want:
+	case reason == "" && h.seq != want && !plant.On(plant.RecycledGroup):
 		reason = fmt.Sprintf("group %d stands where %d should", h.seq, want)
 	case reason == "" && !r.skipped && h.durable == r.last && h.durable != 0 && (h.durFile != r.inFile || h.durEnd != r.end):
 		reason = "the group does not follow the one before it"
@@ -370,7 +372,7 @@ func (r *recovery) header(x *foundFile, pos int64) (h groupHeader, reason string
 	switch {
 	case !ok:
 		reason = "no whole group header"
-	case h.number != x.number || h.salt != x.h.salt || h.pos != pos:
+	case (h.number != x.number || h.salt != x.h.salt || h.pos != pos) && !plant.On(plant.RecycledGroup):
 		reason = "the group header belongs elsewhere"
 	case h.size(int64(x.h.block)) > end-pos:
 		reason = "the group reaches beyond the end of the file"
@@ -392,7 +394,7 @@ func checkGroup(h groupHeader, b []byte) *badGroup {
 			return &badGroup{reason: "the table of runs is not consistent", header: true}
 		}
 		at += run.length
-		if crcOf(b[run.at:run.at+run.length]) == run.crc {
+		if crcOf(b[run.at:run.at+run.length]) == run.crc || plant.On(plant.NoRunCRC) {
 			continue
 		}
 		if bad == nil {
@@ -434,7 +436,7 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 	if err != nil {
 		return 0, 0, err
 	}
-	if !x.endKnown && !proven {
+	if !x.endKnown && !proven || plant.On(plant.DamageIsTorn) {
 		if at != 0 || bad.reason != "" && bad.header {
 			r.logger.Info("cut the torn end of the wal", "file", r.medium.name(x.number), "offset", pos, "group", want, "reason", bad.reason)
 		}

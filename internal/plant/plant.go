@@ -1,0 +1,59 @@
+// Package plant holds bugs that are planted on purpose, to see that the proofs catch them: a proof that passes with a bug planted
+// proves nothing.
+//
+// The places are in the paths that production takes, each a call of On. A build with the tag `plant` has the bug that OTTLA_PLANT
+// names. In every other build On is a constant false that the compiler removes together with what depends on it: the binary holds
+// no trace. test/chaos/plant_test.go says which proof catches which bug.
+package plant
+
+// Bug is the name of a planted bug, as OTTLA_PLANT has it.
+type Bug string
+
+// The bugs. Each comment says what goes wrong.
+const (
+	// AckEarly tells committers and waiters that a group is durable before it is written.
+	AckEarly Bug = "ack-early"
+	// SkipWALSync writes groups without syncing them.
+	SkipWALSync Bug = "skip-wal-sync"
+	// SkipWALFolderSync leaves the name of a new wal file unsynced.
+	SkipWALFolderSync Bug = "skip-wal-folder-sync"
+	// RecycledGroup takes a group that an earlier life of a wal file left for a new one.
+	RecycledGroup Bug = "recycled-group"
+	// NoRunCRC does not check the bytes of entries in replay.
+	NoRunCRC Bug = "no-run-crc"
+	// DamageIsTorn takes damage to what was durable in the wal for a torn end, and cuts it silently.
+	DamageIsTorn Bug = "damage-is-torn"
+	// SkipSegmentSync lets a checkpoint count on segment files that were not synced.
+	SkipSegmentSync Bug = "skip-segment-sync"
+	// NoBlockCRC does not check what is read from a segment.
+	NoBlockCRC Bug = "no-block-crc"
+	// NoCarry rewrites the ragged end of a segment without having it in the wal.
+	NoCarry Bug = "no-carry"
+	// ReleaseEarly gives wal files free before the checkpoint that makes them dispensable is durable.
+	ReleaseEarly Bug = "release-early"
+	// SkipCheckpointFolderSync leaves the checkpoint's rename unsynced.
+	SkipCheckpointFolderSync Bug = "skip-checkpoint-folder-sync"
+	// ReplayTooLate lets a checkpoint forget that batches still wait in the wal.
+	ReplayTooLate Bug = "replay-too-late"
+	// NoProducerReplay does not rebuild the producer state in replay.
+	NoProducerReplay Bug = "no-producer-replay"
+	// ProducersOfNow stores the producer state of now in a checkpoint, not that of the flushed offset.
+	ProducersOfNow Bug = "producers-of-now"
+	// DuplicateEarly answers a duplicate at once, though the original is not durable yet.
+	DuplicateEarly Bug = "duplicate-early"
+	// VisibleEarly shows batches to readers before they are durable.
+	VisibleEarly Bug = "visible-early"
+	// EpochOffByOne begins a leader epoch one offset too late.
+	EpochOffByOne Bug = "epoch-off-by-one"
+	// LostEpochs forgets the leader epochs that the checkpoint holds.
+	LostEpochs Bug = "lost-epochs"
+	// LostLogStart does not replay moves of the log start.
+	LostLogStart Bug = "lost-log-start"
+)
+
+// Bugs lists all of them.
+var Bugs = []Bug{
+	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry, ReleaseEarly,
+	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
+	LostLogStart,
+}
