@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"sort"
@@ -235,7 +236,8 @@ func (l *ledger) loadFile(durable FileState, report func(*DamageError)) (p *pref
 
 // asDamage and notDamage split an error of readDamage.
 func asDamage(err error) *DamageError {
-	d, _ := err.(*DamageError)
+	var d *DamageError
+	errors.As(err, &d)
 	return d
 }
 
