@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,18 +33,8 @@ type medium interface {
 	name(number uint64) string
 }
 
-// mediumFile is one file of a medium.
-type mediumFile interface {
-	io.ReaderAt
-	io.Closer
-	// WriteAt writes whole blocks. Unless the wal is unsafe they are durable when it returns.
-	WriteAt(p []byte, off int64) (int, error)
-	SyncData() error
-	Size() (int64, error)
-	// Alignment is the block size in bytes.
-	Alignment() int
-	Direct() bool
-}
+// mediumFile is one file of a medium. Unless the wal is unsafe, blocks are durable when WriteAt returns.
+type mediumFile = disk.DirectFile
 
 // fillBytes is the size of the writes that fill a new file with zeros.
 const fillBytes = 1 << 20
