@@ -28,7 +28,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serve(), topic(), produce(), consume())
+	cmd.AddCommand(serve(), topic(), produce(), consume(), group(), config(), doctor(), version())
 	return cmd
 }
 

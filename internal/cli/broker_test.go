@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -67,10 +68,20 @@ func (s *session) must(input string, do func(context.Context, *cli.Client) error
 	return s.out.String()
 }
 
+// create makes a topic that is deleted when the test ends.
 func (s *session) create(topic string, partitions int32, configs ...string) {
 	s.t.Helper()
 	s.must("", func(ctx context.Context, c *cli.Client) error {
 		return c.CreateTopics(ctx, cli.CreateTopics{Partitions: partitions, Configs: configs}, []string{topic})
+	})
+	s.cleanUp(func(ctx context.Context, c *cli.Client) error { return c.DeleteTopics(ctx, []string{topic}, true) })
+}
+
+// cleanUp runs a verb when the test ends. What it is to remove may be gone already.
+func (s *session) cleanUp(do func(context.Context, *cli.Client) error) {
+	s.t.Cleanup(func() {
+		streams := cli.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}
+		_ = cli.With(context.WithoutCancel(s.t.Context()), cli.Connection{Servers: server}, streams, do)
 	})
 }
 
@@ -81,5 +92,8 @@ func (s *session) produce(input string, o cli.Produce) {
 
 func (s *session) consume(o cli.Consume) string {
 	s.t.Helper()
+	if o.Group != "" {
+		s.cleanUp(func(ctx context.Context, c *cli.Client) error { return c.DeleteGroups(ctx, []string{o.Group}, true) })
+	}
 	return s.must("", func(ctx context.Context, c *cli.Client) error { return c.Consume(ctx, o) })
 }

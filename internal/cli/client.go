@@ -18,6 +18,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// What the client calls itself to brokers.
+const (
+	softwareName    = "ottla-cli"
+	softwareVersion = "1"
+)
+
 // Limits of the client.
 const (
 	// DefaultServer is where a broker listens that nobody configured.
@@ -84,8 +90,8 @@ func open(c Connection, s Streams, cancel context.CancelCauseFunc) (*Client, err
 	r := &reach{seeds: seeds, cancel: cancel, failed: map[string]int{}, connected: map[string]bool{}, notice: func(text string) { fmt.Fprintln(s.Err, "ottla:", text) }}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(seeds...),
-		kgo.ClientID("ottla-cli"),
-		kgo.SoftwareNameAndVersion("ottla-cli", "1"),
+		kgo.ClientID(softwareName),
+		kgo.SoftwareNameAndVersion(softwareName, softwareVersion),
 		kgo.DisableClientMetrics(),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.WithHooks(r),
@@ -208,20 +214,24 @@ func (r *reach) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.
 }
 
 func unreachable(seeds []string, err error) error {
-	list := strings.Join(seeds, ", ")
-	next := "is a broker running there? Start one with `ottla serve`, or name another with --bootstrap-server HOST:PORT"
+	e := &Error{Message: "cannot reach " + strings.Join(seeds, ", "), Err: rootCause(err)}
 	var dns *net.DNSError
 	var eof *kgo.ErrFirstReadEOF
+	var op *net.OpError
 	switch {
-	case errors.As(err, &dns):
-		next = "is the host's name right? Name another with --bootstrap-server HOST:PORT"
 	case errors.As(err, &eof):
 		return err
+	case errors.As(err, &dns):
+		e.Next = "is the host's name right? Name another with --bootstrap-server HOST:PORT"
 	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Next = "is a broker running there? Start one with `ottla serve`, or name another with --bootstrap-server HOST:PORT"
+	case errors.As(err, &op) && op.Op == "dial":
+		e.Next = "is the address right, and does a firewall stand between? Name another with --bootstrap-server HOST:PORT"
 	default:
-		next = "is it a Kafka listener, and does a firewall stand between? Name another with --bootstrap-server HOST:PORT"
+		e.Message = "what listens at " + strings.Join(seeds, ", ") + " does not answer as a Kafka broker does"
+		e.Next = "is it a Kafka listener? If it wants TLS, add -X security.protocol=SSL"
 	}
-	return &Error{Message: "cannot reach " + list, Next: next, Err: rootCause(err)}
+	return e
 }
 
 // rootCause is the innermost error: the library wraps it in words that repeat the address.

@@ -121,7 +121,7 @@ type setting struct {
 	Key       string    `json:"key"`
 	Value     *string   `json:"value"` // null if it is secret
 	Source    string    `json:"source"`
-	Default   *string   `json:"default,omitempty"` // without what was set for this resource
+	Otherwise *string   `json:"otherwise,omitempty"` // the value if the one in force were not set
 	ReadOnly  bool      `json:"read_only"`
 	Sensitive bool      `json:"sensitive"`
 	Type      string    `json:"type,omitempty"`
@@ -219,12 +219,22 @@ func newSetting(config kmsg.DescribeConfigsResponseResourceConfig) setting {
 	for _, other := range config.ConfigSynonyms {
 		s.Synonyms = append(s.Synonyms, synonym{Key: other.Name, Value: other.Value, Source: sourceText(other.Source)})
 	}
-	// The synonyms are in order of precedence: what comes after the value in force is what it would be without it.
-	switch n := len(config.ConfigSynonyms); {
-	case config.Source == kmsg.ConfigSourceDefaultConfig:
-		s.Default = config.Value
-	case n > 1:
-		s.Default = config.ConfigSynonyms[1].Value
+	if config.Source == kmsg.ConfigSourceDefaultConfig {
+		s.Otherwise = config.Value
+		return s
+	}
+	// The synonyms are in order of precedence: what comes after the value in force is what it would be without it. A synonym of another
+	// name may count in another unit (log.retention.hours), so its name is kept.
+	for i, other := range config.ConfigSynonyms {
+		if i == 0 || other.Value == nil {
+			continue
+		}
+		value := *other.Value
+		if other.Name != s.Key && other.Name != "log."+s.Key {
+			value = other.Name + "=" + value
+		}
+		s.Otherwise = &value
+		break
 	}
 	return s
 }
@@ -246,8 +256,8 @@ func (c *Client) DescribeConfigs(ctx context.Context, r Resource, all bool, form
 			t := newTable("KEY", "VALUE", "SOURCE", "OTHERWISE")
 			for _, s := range settings {
 				otherwise := ""
-				if s.Default != nil && s.Source != "default" {
-					otherwise = *s.Default
+				if s.Otherwise != nil && s.Source != "default" {
+					otherwise = *s.Otherwise
 				}
 				t.add(s.Key, s.text(), s.Source, otherwise)
 			}
@@ -320,8 +330,8 @@ func (c *Client) ExplainConfig(ctx context.Context, r *Resource, key, format str
 		if s.Type != "" {
 			fmt.Fprintf(w, "  type       %s\n", s.Type)
 		}
-		if s.Source != "default" && s.Default != nil {
-			fmt.Fprintf(w, "  otherwise  %s\n", *s.Default)
+		if s.Source != "default" && s.Otherwise != nil {
+			fmt.Fprintf(w, "  otherwise  %s\n", *s.Otherwise)
 		}
 		if s.ReadOnly {
 			fmt.Fprintf(w, "  changed    in the broker's file, with a restart\n")
@@ -349,17 +359,20 @@ func (c *Client) whoHas(ctx context.Context, key string) (Resource, error) {
 		return Resource{}, err
 	}
 	candidates := []Resource{}
-	for _, id := range brokers.NodeIDs() {
-		candidates = append(candidates, Resource{Kind: "broker", Name: fmt.Sprint(id)})
-		break
+	if ids := brokers.NodeIDs(); len(ids) > 0 {
+		candidates = append(candidates, Resource{Kind: "broker", Name: fmt.Sprint(ids[0])})
 	}
 	topics, err := c.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
 		return Resource{}, err
 	}
-	for _, name := range topics.Names() {
-		candidates = append(candidates, Resource{Kind: "topic", Name: name})
-		break
+	all := topics.Names()
+	// One that a user made, if there is one.
+	slices.SortStableFunc(all, func(a, b string) int {
+		return cmp.Compare(boolRank(topics[a].IsInternal), boolRank(topics[b].IsInternal))
+	})
+	if len(all) > 0 {
+		candidates = append(candidates, Resource{Kind: "topic", Name: all[0]})
 	}
 	var keys []string
 	for _, candidate := range candidates {
@@ -379,4 +392,11 @@ func (c *Client) whoHas(ctx context.Context, key string) (Resource, error) {
 		next = "did you mean " + like + "?"
 	}
 	return Resource{}, &Error{Message: "no broker or topic here has a setting " + key, Next: next}
+}
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

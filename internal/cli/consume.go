@@ -87,10 +87,9 @@ func (c *Client) Consume(ctx context.Context, o Consume) error {
 	switch {
 	case errors.Is(err, syscall.EPIPE):
 		return nil // whoever reads our output has seen enough
+	case lost(ctx) != nil:
+		return lost(ctx)
 	case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
-		if err := explain(ctx, nil); err != nil {
-			return err
-		}
 		if o.Follow {
 			return nil // there is no other way to end it
 		}

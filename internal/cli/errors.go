@@ -73,10 +73,9 @@ func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	// What With found out about the cluster tells more than what the library saw of it; nothing but With and time cancels with an Error.
-	var cause *Error
-	if errors.As(context.Cause(ctx), &cause) {
-		return cause
+	// What With found out about the cluster tells more than what the library saw of it.
+	if cause := lost(ctx); cause != nil {
+		err = cause
 	}
 	var known *Error
 	var code *kerr.Error
@@ -98,6 +97,15 @@ func explain(ctx context.Context, err error) error {
 		return ErrInterrupted
 	}
 	return err
+}
+
+// lost returns why the cluster cannot be reached, if With has found that out and ended ctx with it.
+func lost(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return nil
+	}
+	return cause
 }
 
 // codeText says what a code means in the broker's words, or else in the library's, and the code's name for search engines.

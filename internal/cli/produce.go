@@ -22,8 +22,11 @@ import (
 const (
 	defaultMaxMessageBytes = 1048588 // Kafka's max.message.bytes, when the topic does not say its own
 	maxRequestBytes        = 100 << 20
-	bufferedRecords        = 200_000
-	bufferedBytes          = 64 << 20
+	// The library counts the length in front of a batch as part of it: as four bytes until it knows the broker's version, then as one or
+	// more. The difference is left free, so that no batch is beyond the topic's limit and no record that we let through is refused.
+	libraryBytes    = 3
+	bufferedRecords = 200_000
+	bufferedBytes   = 64 << 20
 	// deliveryTimeout is how long a record waits for a broker that went away, as Kafka's delivery.timeout.ms.
 	deliveryTimeout = 2 * time.Minute
 	// failedPatience is how long the others may still take once a record has failed.
@@ -47,13 +50,14 @@ type Produce struct {
 // producing is one run of Produce.
 type producing struct {
 	*Client
-	o       Produce
-	client  *kgo.Client
-	limit   int // bytes of a record
-	headers []kgo.RecordHeader
-	files   []string
-	chunks  sync.Pool // of *chunk
-	sent    int64     // records given to the client
+	o          Produce
+	client     *kgo.Client
+	limit      int // bytes of a record, with the batch around it
+	maxMessage int // the topic's max.message.bytes
+	headers    []kgo.RecordHeader
+	files      []string
+	chunks     sync.Pool // of *chunk
+	sent       int64     // records given to the client
 
 	records, bytes atomic.Int64 // acknowledged
 	failed         atomic.Bool
@@ -121,9 +125,9 @@ func (p *producing) prepare(ctx context.Context) error {
 		return &Error{Message: fmt.Sprintf("%s has no partition %d, only 0 to %d", p.o.Topic, p.o.Partition, len(topic.Partitions)-1),
 			Next: fmt.Sprintf("add some with `ottla topic alter %s --partitions N`", p.o.Topic)}
 	}
-	p.limit = min(p.maxMessageBytes(asking), maxRequestBytes-64<<10)
-	// The library counts the four bytes of an array's length as part of a batch, and takes no limit below 512.
-	opts = append(opts, kgo.ProducerBatchMaxBytes(int32(max(512, p.limit+4))), kgo.MaxBufferedBytes(max(bufferedBytes, 2*p.limit)))
+	p.maxMessage = p.maxMessageBytes(asking)
+	p.limit = min(p.maxMessage, maxRequestBytes-64<<10) - libraryBytes
+	opts = append(opts, kgo.ProducerBatchMaxBytes(int32(max(512, p.limit+libraryBytes+1))), kgo.MaxBufferedBytes(max(bufferedBytes, 2*p.limit)))
 	p.client, err = p.another(opts...)
 	return err
 }
@@ -193,6 +197,11 @@ func (p *producing) run(ctx context.Context) error {
 	// What was read is sent even if the user has stopped the reading; a second signal ends the process.
 	waiting, done := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer done()
+	defer context.AfterFunc(ctx, func() {
+		if lost(ctx) != nil {
+			done()
+		}
+	})()
 	if flushErr := p.client.Flush(waiting); flushErr != nil {
 		p.client.UnsafeAbortBufferedRecords()
 		if err == nil {
@@ -204,8 +213,11 @@ func (p *producing) run(ctx context.Context) error {
 	if first := p.firstFailure(); first != nil {
 		return p.notAcknowledged(ctx, first)
 	}
-	if err == nil && interrupted {
-		err = ErrInterrupted
+	switch {
+	case lost(ctx) != nil:
+		return lost(ctx)
+	case err == nil && interrupted:
+		return ErrInterrupted
 	}
 	return err
 }
@@ -253,7 +265,7 @@ func (p *producing) read(ctx context.Context, in io.Reader, label string) error 
 			return nil
 		case errors.As(err, &long):
 			return &Error{Message: label, Err: err, Next: fmt.Sprintf(
-				"nothing from that line on was sent; the limit is max.message.bytes of %[1]s, raise it with `ottla topic alter %[1]s --config max.message.bytes=N`", p.o.Topic)}
+				"nothing from that line on was sent; %[1]s has max.message.bytes=%[2]d, raise it with `ottla topic alter %[1]s --config max.message.bytes=N`", p.o.Topic, p.maxMessage)}
 		case errors.Is(err, errBadLine):
 			return &Error{Message: label, Err: err, Next: "nothing from that line on was sent"}
 		case ctx.Err() != nil:
@@ -372,7 +384,7 @@ func (p *producing) notAcknowledged(ctx context.Context, f *failure) error {
 	missing := p.sent - p.records.Load()
 	what := fmt.Sprintf("%s not acknowledged; the first is line %d of %s", plural(missing, "record"), f.line, f.file)
 	if errors.Is(f.err, kerr.MessageTooLarge) {
-		return &Error{Message: fmt.Sprintf("%s: with %s bytes it is beyond max.message.bytes=%d of %s", what, countText(int64(f.size)), p.limit, p.o.Topic),
+		return &Error{Message: fmt.Sprintf("%s: with %s bytes it is beyond max.message.bytes=%d of %s", what, countText(int64(f.size)), p.maxMessage, p.o.Topic),
 			Next: fmt.Sprintf("raise it with `ottla topic alter %s --config max.message.bytes=N`", p.o.Topic)}
 	}
 	cause := explain(ctx, f.err)

@@ -113,19 +113,19 @@ func TestALongLineIsNamedWithTheLimit(t *testing.T) {
 	t.Parallel()
 	s := &session{t: t}
 	s.create("long", 1, "max.message.bytes=100000")
-	for name, size := range map[string]int{"by one byte": 100000 - 72 + 1, "longer than a read": 3 << 20} {
+	for name, size := range map[string]int{"by one byte": 100000 - 75 + 1, "longer than a read": 3 << 20} {
 		input := "first\nsecond\n" + strings.Repeat("x", size) + "\nlast\n"
 		err := s.run(input, func(ctx context.Context, c *cli.Client) error {
 			return c.Produce(ctx, cli.Produce{Topic: "long", Partition: -1})
 		})
-		if err == nil || !strings.Contains(err.Error(), "line 3") || !strings.Contains(err.Error(), "100,000") {
+		if err == nil || !strings.Contains(err.Error(), "line 3") {
 			t.Errorf("%s: the error is %v", name, err)
 		}
-		if !strings.Contains(cli.Next(err), "max.message.bytes") {
+		if !strings.Contains(cli.Next(err), "max.message.bytes=100000") {
 			t.Errorf("%s: next is %q", name, cli.Next(err))
 		}
 	}
-	s.produce(strings.Repeat("y", 100000-72), cli.Produce{Topic: "long", Partition: -1})
+	s.produce(strings.Repeat("y", 100000-75), cli.Produce{Topic: "long", Partition: -1})
 	got := s.consume(cli.Consume{Topics: []string{"long"}, Count: 4})
 	if got != "first\nsecond\nfirst\nsecond\n" {
 		t.Errorf("before the long line %q was sent", got)
