@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -502,6 +503,7 @@ func TestNothingAcknowledgedIsLostWhenPowerFails(t *testing.T) {
 func powerLossRun(t *testing.T, seed uint64, ops, choices, every int) {
 	t.Helper()
 	t.Logf("SEED=%d", seed)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // engines come and go by the ten thousand
 	w := &powerLoss{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), hookRNG: rand.New(rand.NewPCG(seed, 2)),
 		fs: newFS(t), tombs: make(map[base.TopicID]struct{}), choices: choices, every: every,
