@@ -63,6 +63,7 @@ var codes = []struct {
 	{metadata.ErrInvalidReplicationFactor, kerr.InvalidReplicationFactor},
 	{metadata.ErrInvalidReplicaAssignment, kerr.InvalidReplicaAssignment},
 	{metadata.ErrInvalidRequest, kerr.InvalidRequest},
+	{metadata.ErrUnknownBroker, kerr.BrokerIDNotRegistered},
 	{metadata.ErrPolicyViolation, kerr.PolicyViolation},
 	{metadata.ErrInvalidFeature, kerr.InvalidUpdateVersion},
 	{metadata.ErrTxnTooLarge, kerr.InvalidRequest},
@@ -137,7 +138,7 @@ func lookUp(err error) (code int16, known bool) {
 // messageOf is the text that goes with codeOf, nil where there is none to give.
 func messageOf(err error) *string {
 	var domain *metadata.Error
-	if err == nil || errors.As(err, &domain) && domain.Message == "" {
+	if err == nil || err.Error() == "" || errors.As(err, &domain) && domain.Message == "" {
 		return nil
 	}
 	return kmsg.StringPtr(err.Error())

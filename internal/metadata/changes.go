@@ -83,6 +83,21 @@ func (m *Metadata) RegisterBroker(ctx context.Context, b Broker) error {
 	})
 }
 
+// UnregisterBroker forgets a broker. This broker itself cannot be forgotten: it serves.
+//
+// Errors: *Error with ErrUnknownBroker or ErrInvalidRequest; ErrNoSpace, ErrConflict, ErrFailed, ctx's cause.
+func (m *Metadata) UnregisterBroker(ctx context.Context, id base.BrokerID) error {
+	if id == m.opts.BrokerID {
+		return refuse(ErrInvalidRequest, "Broker ID %d serves this request, it cannot be unregistered", id)
+	}
+	return m.update(ctx, func(img *Image) (Txn, error) {
+		if _, ok := img.Broker(id); !ok {
+			return Txn{}, refuse(ErrUnknownBroker, "Broker ID %d is not currently registered", id)
+		}
+		return Txn{Ops: []Op{{Key: brokerKey(id), Delete: true}}, Essential: true}, nil
+	})
+}
+
 // UpdateFeatures sets the levels of features; level 0 removes one. Which levels make sense is the caller's to judge.
 //
 // Errors: *Error with ErrInvalidFeature for a level below zero; ErrNoSpace, ErrConflict, ErrFailed, ctx's cause.

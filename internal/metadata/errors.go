@@ -15,6 +15,7 @@ var (
 	ErrInvalidReplicationFactor = errors.New("invalid replication factor") // INVALID_REPLICATION_FACTOR
 	ErrInvalidReplicaAssignment = errors.New("invalid replica assignment") // INVALID_REPLICA_ASSIGNMENT
 	ErrInvalidRequest           = errors.New("invalid request")            // INVALID_REQUEST
+	ErrUnknownBroker            = errors.New("unknown broker")             // BROKER_ID_NOT_REGISTERED
 	ErrPolicyViolation          = errors.New("policy violation")           // POLICY_VIOLATION
 	ErrInvalidFeature           = errors.New("invalid feature update")     // INVALID_UPDATE_VERSION
 )

@@ -191,7 +191,7 @@ func TestAlterConfigsReadsModifiesAndWrites(t *testing.T) {
 				t.Errorf("%v: changing nothing made revision %d of %d: %v", r, m.Image().Revision(), revision, err)
 			}
 			mine := errors.New("mine")
-			if err := m.AlterConfigs(t.Context(), r, func(c map[string]string) (map[string]string, error) { return nil, mine }); err != mine {
+			if err := m.AlterConfigs(t.Context(), r, func(c map[string]string) (map[string]string, error) { return nil, mine }); !errors.Is(err, mine) {
 				t.Errorf("%v: the caller's error became %v", r, err)
 			}
 			if err := m.AlterConfigs(t.Context(), r, func(c map[string]string) (map[string]string, error) { return nil, nil }); err != nil {
@@ -307,6 +307,17 @@ func TestBrokersAndFeatures(t *testing.T) {
 	}
 	if err := m.RegisterBroker(t.Context(), Broker{ID: -1}); !errors.Is(err, ErrInvalidRequest) {
 		t.Errorf("broker -1: %v", err)
+	}
+	for id, want := range map[base.BrokerID]error{10: nil, 3: ErrUnknownBroker, -1: ErrUnknownBroker} {
+		if err := m.UnregisterBroker(t.Context(), id); !errors.Is(err, want) {
+			t.Errorf("unregister broker %d: %v, want %v", id, err, want)
+		}
+	}
+	if _, ok := m.Image().Broker(10); ok {
+		t.Error("broker 10 is still there")
+	}
+	if err := m.UnregisterBroker(t.Context(), m.opts.BrokerID); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("this broker was unregistered: %v", err)
 	}
 	if m.Image().FeaturesEpoch() != 0 {
 		t.Error("features have an epoch before there are any")

@@ -265,6 +265,13 @@ func (m *Metadata) manualPlacement(img *Image, req NewTopic) (int32, error) {
 	return int32(len(seen)), nil
 }
 
+// CheckReplicas judges the replicas that a partition is asked to move to. What it lets through is where the partition is already.
+//
+// Errors: *Error with ErrInvalidReplicaAssignment.
+func (m *Metadata) CheckReplicas(replicas []base.BrokerID) error {
+	return m.checkReplicas(m.Image(), replicas, 0)
+}
+
 // checkReplicas judges the replicas given for one partition; factor is how many earlier partitions have, 0 for the first.
 func (m *Metadata) checkReplicas(img *Image, replicas []base.BrokerID, factor int) error {
 	if len(replicas) == 0 {
