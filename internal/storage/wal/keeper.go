@@ -122,10 +122,14 @@ func (l *Log) create(number uint64, size int64) bool {
 	l.space.allocated -= size
 	if retriable(err) {
 		// Nothing was acknowledged that depends on this file. Those who wait for it are refused, and it is tried again later.
+		first := !l.space.short
+		l.space.short = true
 		l.space.noSpaceUntil = time.Now().Add(noSpaceRetry)
 		l.stats.Fulls += uint64(l.space.refuseBlocked(fmt.Errorf("%w: %w", ErrFull, err)))
 		l.mu.Unlock()
-		l.logger.Warn("no room for the next wal file", "err", err)
+		if first {
+			l.logger.Warn("no room for the next wal file", "err", err)
+		}
 		return false
 	}
 	stopped := l.closed || l.err != nil
@@ -137,6 +141,7 @@ func (l *Log) create(number uint64, size int64) bool {
 }
 
 func (l *Log) addNextLocked(f *file) {
+	l.space.short = false
 	l.space.next = append(l.space.next, f)
 	l.space.grantWaiters()
 	signal(l.wakeW)

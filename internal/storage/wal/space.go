@@ -54,6 +54,7 @@ type space struct {
 
 	waiters      []*waiter
 	noSpaceUntil time.Time // when the disk may be tried again
+	short        bool      // the last try to make a file found no room, which has been logged
 }
 
 // waiter is a blocked call of Reserve.
