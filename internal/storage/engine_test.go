@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
 func TestAppendIsReadBackAfterWait(t *testing.T) {
@@ -122,5 +123,30 @@ func TestWatcherIsSignalledOnceRecordsAreVisible(t *testing.T) {
 	}
 	if hw := p.Offsets().HighWatermark; hw != 1 {
 		t.Fatalf("high watermark %d after the signal, want 1", hw)
+	}
+}
+
+// Whenever an answer goes out, a clean stop loses nothing, and the next start goes on.
+func TestEveryAckModeSurvivesACleanStop(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []wal.AckMode{wal.Synced, wal.UnsafeWritten, wal.UnsafeMemory} {
+		fs := newFS(t)
+		spec := testSpec('a', 0, LogConfig{SegmentBytes: 20_000})
+		cfg := testConfig(fs, spec)
+		cfg.AckMode = mode
+		for life := range 3 {
+			cfg.LeaderEpoch = base.LeaderEpoch(life + 1)
+			e := open(t, cfg)
+			p := partition(t, e, spec.ID)
+			for i := range 100 {
+				if at := mustAppend(t, p, batchSpec{size: 700, seed: i}); at.Base != base.Offset(life*100+i) {
+					t.Fatalf("mode %d: appended at %d, want %d", mode, at.Base, life*100+i)
+				}
+			}
+			if o := p.Offsets(); o.HighWatermark != o.LogEnd {
+				t.Fatalf("mode %d: offsets %+v after waiting", mode, o)
+			}
+			closeEngine(t, e)
+		}
 	}
 }
