@@ -363,3 +363,39 @@ func BenchmarkCrashImage(b *testing.B) {
 		fs.CrashImage(r)
 	}
 }
+
+func TestFragileBlockMayBeDestroyedOnlyWhileItIsRewritten(t *testing.T) {
+	t.Parallel()
+	fs := New()
+	fs.SetFragile(func(path string) bool { return path == "/fragile" })
+	block := bytes.Repeat([]byte{'o'}, pageBytes)
+	for _, name := range []string{"/fragile", "/f"} {
+		create(t, fs, name, block)
+		f, err := fs.OpenDirect(name, disk.DirectOptions{})
+		must(t, err)
+		must(t, f.SyncData())
+		must(t, disk.SyncDir(fs, "/"))
+		buf := disk.AlignedBuffer(2*pageBytes, pageBytes)
+		copy(buf, block)
+		if _, err := f.WriteAt(buf[pageBytes:], pageBytes); err != nil {
+			t.Fatal(err)
+		}
+		for seed := range 50 {
+			if got := content(t, fs.CrashImage(rng(seed)), name); !bytes.Equal(got[:pageBytes], block) {
+				t.Fatalf("%s: a block that was not written changed", name)
+			}
+		}
+		if _, err := f.WriteAt(buf[:pageBytes], 0); err != nil { // the same bytes again
+			t.Fatal(err)
+		}
+		destroyed := 0
+		for seed := range 50 {
+			if got := content(t, fs.CrashImage(rng(seed)), name); !bytes.Equal(got[:pageBytes], block) {
+				destroyed++
+			}
+		}
+		if (destroyed > 0) != (name == "/fragile") {
+			t.Fatalf("%s: %d of 50 images lost the block", name, destroyed)
+		}
+	}
+}

@@ -16,7 +16,11 @@
 //   - Each change to a folder since it was last synced, on its own: a later change may survive without an earlier one. A rename is one
 //     change: both names change or neither does.
 //
-// What does not happen: synced bytes rotting (tests flip bits themselves), a sector filled with garbage, a disk that lies about a sync,
+// A disk whose blocks are larger than a sector reads, changes and writes a whole block, and a power loss in the middle may destroy all of
+// it. Files that SetFragile names lie on such blocks: any page of 4096 bytes with synced content that was written since the last sync may
+// hold garbage, in images that keep some of what was not synced and not all.
+//
+// What else does not happen: synced bytes rotting (tests flip bits themselves), a sector filled with garbage, a disk that lies about a sync,
 // and an entry without its file (a file whose entry survives has at least size 0).
 //
 // Syncing a file does not sync the folder it was made in, although most file systems do so; making a folder is a change to its parent.

@@ -33,6 +33,7 @@ type node struct {
 	size    int64
 	modTime time.Time
 
+	fragile    bool // see FS.SetFragile
 	syncedSize int64
 	dirty      map[int]*versions // pages written since the last sync
 }

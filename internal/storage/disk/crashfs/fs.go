@@ -57,6 +57,7 @@ type FS struct {
 	locks    map[string]bool
 	pages    int64 // pages in use
 	capacity int64 // pages; 0 means no limit
+	fragile  func(path string) bool
 
 	hookMu sync.Mutex // guards the fields below
 	hook   func(Op)
@@ -87,6 +88,14 @@ func (fs *FS) SetCapacity(bytes int64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.capacity = bytes / pageBytes
+}
+
+// SetFragile says which files lie on blocks that a write in place may destroy: see the fault model. It takes effect for files opened for
+// writing from then on.
+func (fs *FS) SetFragile(fragile func(path string) bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.fragile = fragile
 }
 
 // UsedBytes is how much of the capacity is in use. Removed files count until they are removed, not until that is synced.
@@ -247,6 +256,9 @@ func (fs *FS) open(name string, write bool) (*file, error) {
 		f.n, err = fs.find(name)
 		if err == nil && write && f.n.isDir {
 			err = syscall.EISDIR
+		}
+		if err == nil && write && fs.fragile != nil {
+			f.n.fragile = fs.fragile(name)
 		}
 		return err
 	})

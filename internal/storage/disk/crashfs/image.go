@@ -1,6 +1,7 @@
 package crashfs
 
 import (
+	"encoding/binary"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -180,6 +181,9 @@ func (m *imageMaker) copyData(n, c *node) {
 	c.table = slices.Clone(n.table)
 	for _, i := range slices.Sorted(maps.Keys(n.dirty)) {
 		c.table[i] = m.tornPage(n.dirty[i])
+		if n.fragile && n.dirty[i].synced != nil && m.percent > 0 && m.older(4) {
+			c.table[i] = m.destroyedPage()
+		}
 	}
 	// What lies beyond the size is gone; what lies below it and was never written reads as zeros.
 	grown := c.size
@@ -187,6 +191,15 @@ func (m *imageMaker) copyData(n, c *node) {
 	c.truncate(min(grown, c.size))
 	c.size = grown
 	c.syncData()
+}
+
+// destroyedPage is what a disk with blocks larger than a sector may leave of one that it was rewriting.
+func (m *imageMaker) destroyedPage() *page {
+	p := new(page)
+	for at := 0; at < pageBytes; at += 8 {
+		binary.LittleEndian.PutUint64(p[at:], m.rng.Uint64())
+	}
+	return p
 }
 
 // tornPage draws for each sector of a page which of its versions is on the disk.
