@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/wire"
 )
@@ -152,6 +153,13 @@ func (a *API) autoCreate(ctx context.Context, req *kmsg.MetadataRequest) map[str
 	if len(wanted) == 0 {
 		return failed
 	}
+	if _, ok := wanted[group.Topic]; ok {
+		// Its partitions are a setting of their own: groups are spread over them.
+		delete(wanted, group.Topic)
+		if err := a.groups.Ensure(ctx); err != nil {
+			failed[group.Topic] = err
+		}
+	}
 	names := slices.Sorted(maps.Keys(wanted))
 	news := make([]metadata.NewTopic, len(names))
 	for i, name := range names {
@@ -167,7 +175,9 @@ func (a *API) autoCreate(ctx context.Context, req *kmsg.MetadataRequest) map[str
 
 // newTopic is a topic that nobody configured.
 func (a *API) newTopic(v *view, name string) metadata.NewTopic {
-	return metadata.NewTopic{Name: name, Partitions: v.broker.NumPartitions, ReplicationFactor: v.broker.DefaultReplicationFactor}
+	return metadata.NewTopic{
+		Name: name, Partitions: v.broker.NumPartitions, ReplicationFactor: v.broker.DefaultReplicationFactor, Internal: isInternal(name),
+	}
 }
 
 func (a *API) refusedTopic(c *call, req *kmsg.MetadataRequest, asked *kmsg.MetadataRequestTopic, err error) kmsg.MetadataResponseTopic {

@@ -44,9 +44,6 @@ func (t *topicSync) onDeleted(f func(names []string)) {
 	t.heard = f
 }
 
-// Ready implements api.Topics: apply has run before any admin call returns, so there is nothing to wait for.
-func (t *topicSync) Ready(context.Context, base.TopicID) error { return nil }
-
 func (t *topicSync) apply(prev, next *metadata.Image) {
 	delta := next.Diff(prev)
 	broker := dynamicConfig(t.cfg, next)
