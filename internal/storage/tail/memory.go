@@ -132,6 +132,9 @@ func (m *memory) newChunk(class int) (*chunk, error) {
 	c.warm, c.cold = bitmap{}, bitmap{}
 	for i := range len(c.mem) / classSize(class) {
 		if warm {
+			if m.poison {
+				fill(slab{chunk: c, class: c.class, index: uint16(i)}.bytes()) // the pattern begins with each slab
+			}
 			c.warm.set(uint16(i))
 		} else {
 			c.cold.set(uint16(i))

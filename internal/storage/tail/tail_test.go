@@ -224,6 +224,32 @@ func TestSlabsFollowTheRate(t *testing.T) {
 	}
 }
 
+// A chunk that was cut into small slabs and is cut into larger ones holds the pattern from each small slab's beginning on.
+func TestPoisonKnowsAChunkThatIsCutAnew(t *testing.T) {
+	t.Parallel()
+	for from := range classes {
+		for to := range classes {
+			p := NewPool(64<<20, Poison())
+			var slabs []slab
+			for range chunkBytes / classSize(from) {
+				s, err := p.take(from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				slabs = append(slabs, s)
+			}
+			for _, s := range slabs {
+				p.give(s)
+			}
+			for range chunkBytes / classSize(to) {
+				if _, err := p.take(to); err != nil { // it panics if it takes the pattern for a write
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
 func TestPoisonFindsAWriteAfterFree(t *testing.T) {
 	t.Parallel()
 	p := NewPool(64<<20, Poison())
