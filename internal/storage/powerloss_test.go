@@ -471,8 +471,11 @@ func (v modelView) checkProducers(p *Partition) error {
 		}
 		sent[b.producer.ID]++
 		at, err := p.Append(context.Background(), bytes.Clone(b.bytes), b.header, AppendOptions{})
-		if err != nil || !at.Duplicate || at.Base != b.first || at.Sequence != 0 {
-			return fmt.Errorf("batch %d of producer %d sent again: %+v, %v; known: %+v", b.first, b.producer.ID, at, err, p.producers.byID[b.producer.ID])
+		if err != nil {
+			return fmt.Errorf("batch %d of producer %d sent again: %w; known: %+v", b.first, b.producer.ID, err, p.producers.byID[b.producer.ID])
+		}
+		if !at.Duplicate || at.Base != b.first || at.Sequence != 0 {
+			return fmt.Errorf("batch %d of producer %d sent again: %+v; known: %+v", b.first, b.producer.ID, at, p.producers.byID[b.producer.ID])
 		}
 	}
 	return nil

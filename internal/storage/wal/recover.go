@@ -85,7 +85,7 @@ func (r *recovery) openFiles() error {
 
 func (r *recovery) closeFiles() {
 	for _, x := range r.files {
-		x.f.Close()
+		_ = x.f.Close() // what mattered was synced
 	}
 }
 
