@@ -24,10 +24,13 @@ const (
 
 // ReadOptions bound a read.
 type ReadOptions struct {
-	MaxBytes   int  // no more than this many bytes
+	MaxBytes   int  // no more than this many bytes; a large read may end one or two index intervals earlier
 	AtLeastOne bool // but the first batch whole, even if it is larger
 	Upto       Upto
 }
+
+// worthIndexing is how many index intervals make a read large.
+const worthIndexing = 128
 
 // Read returns the batches from the one that holds offset from. At from equal to the bound or between it and the log end it
 // returns an empty Slice; so it does when the first batch is larger than MaxBytes and AtLeastOne is not set.
@@ -52,7 +55,7 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	if o.Upto == LogEnd {
 		bound, limit = p.end, p.endPos
 	}
-	logStart, end := p.logStart, p.end
+	logStart, end, interval := p.logStart, p.end, p.config.IndexInterval
 	p.mu.Unlock()
 
 	empty := Slice{p: p, first: from}
@@ -79,6 +82,10 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 		return Slice{}, err
 	}
 	s.n = max(s.n, w.skipTo(pos+int64(o.MaxBytes))-pos)
+	// Batches without an index entry may still fit. In a large read they are so few that they are not worth a look into the next block.
+	if s.n > int64(o.MaxBytes/2) && w.stop > pos+int64(o.MaxBytes) && o.MaxBytes > worthIndexing*interval {
+		return s, nil
+	}
 	for {
 		h, pos, err := w.next()
 		if err != nil { // the bound, the edge of a damaged range, or damage that the next read will report
@@ -163,7 +170,7 @@ func (w *walker) find(offset base.Offset) (record.Header, int64, error) {
 	for {
 		h, pos, err := w.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return h, 0, w.p.damageFrom(offset, w.pos)
 		case err != nil:
 			return h, 0, err

@@ -37,14 +37,14 @@ type FileCache struct {
 
 // fileKey names an open file. A file may be open both ways.
 type fileKey struct {
-	path   string
+	owner  *Segment
+	suffix string
 	direct bool
 }
 
 // openFile is a descriptor and how many use it.
 type openFile struct {
 	key    fileKey
-	owner  *Segment
 	file   vfs.File        // when !key.direct
 	direct disk.DirectFile // when key.direct
 	users  int
@@ -114,23 +114,23 @@ func (c *FileCache) Open() int {
 
 // acquire returns the descriptor of one of s's files; release must follow. create makes a direct file that is not there.
 func (c *FileCache) acquire(s *Segment, suffix string, direct, create bool) (*openFile, error) {
-	key := fileKey{s.path(suffix), direct}
-	if f := c.reuse(s, key); f != nil {
+	key := fileKey{s, suffix, direct}
+	if f := c.reuse(key); f != nil {
 		return f, nil
 	}
 	if s.isRemoved() {
 		return nil, &openError{ErrRemoved}
 	}
-	f := &openFile{key: key, owner: s, users: 1}
+	f, path := &openFile{key: key, users: 1}, s.path(suffix)
 	var err error
 	if direct {
-		f.direct, err = s.o.FS.OpenDirect(key.path, disk.DirectOptions{Create: create})
+		f.direct, err = s.o.FS.OpenDirect(path, disk.DirectOptions{Create: create})
 	} else {
 		// The kernel's own readahead fits: catching up is sequential, and it leaves lookups alone.
-		f.file, err = s.o.FS.Open(key.path)
+		f.file, err = s.o.FS.Open(path)
 	}
 	if err != nil {
-		return nil, &openError{fmt.Errorf("open %s: %w", key.path, err)}
+		return nil, &openError{fmt.Errorf("open %s: %w", path, err)}
 	}
 
 	c.mu.Lock()
@@ -146,21 +146,14 @@ func (c *FileCache) acquire(s *Segment, suffix string, direct, create bool) (*op
 	return f, nil
 }
 
-// reuse returns the open file of a key, nil if there is none. One that an earlier segment of the same name left open is of a
-// file that is no longer there: it goes.
-func (c *FileCache) reuse(s *Segment, key fileKey) *openFile {
+// reuse returns the open file of a key, nil if there is none.
+func (c *FileCache) reuse(key fileKey) *openFile {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	f := c.files[key]
-	var closing []*openFile
-	if f != nil && f.owner != s {
-		closing = c.dropLocked(f, nil)
-		f = nil
-	}
 	if f != nil {
 		c.useLocked(f)
 	}
-	c.mu.Unlock()
-	_ = closeAll(closing)
 	return f
 }
 
@@ -217,7 +210,7 @@ func (c *FileCache) forget(s *Segment) {
 	var closing []*openFile
 	for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, sidecarSuffix} {
 		for _, direct := range []bool{false, true} {
-			if f := c.files[fileKey{s.path(suffix), direct}]; f != nil && f.owner == s {
+			if f := c.files[fileKey{s, suffix, direct}]; f != nil {
 				closing = c.dropLocked(f, closing)
 			}
 		}
