@@ -54,6 +54,7 @@ type Engine struct {
 
 	flusher  *flusher
 	diskFull atomic.Bool // the last flush or checkpoint found no room
+	fullTold atomic.Bool // that a flush found no room was logged, and none has found room since
 	stalled  stalledList
 	relief   chan struct{} // holds a value when relieve should look
 

@@ -45,11 +45,15 @@ func (e *Engine) runFlusher() {
 func (e *Engine) flushed(p *Partition, err error) {
 	switch {
 	case err == nil:
+		e.fullTold.Store(false)
 		e.diskFull.Store(false)
 	case e.ctx.Err() != nil: // stopped or failed already
 	case retriable(err):
-		if !errors.Is(err, errFolderTaken) && !e.diskFull.Swap(true) {
-			e.cfg.Logger.Warn("no space to flush; records wait in the wal", "topic", p.topic, "partition", p.id.Partition, "err", err)
+		if !errors.Is(err, errFolderTaken) {
+			e.diskFull.Store(true)
+			if !e.fullTold.Swap(true) { // a checkpoint that succeeds in between says nothing about room for data
+				e.cfg.Logger.Warn("no space to flush; records wait in the wal", "topic", p.topic, "partition", p.id.Partition, "err", err)
+			}
 		}
 		e.stalled.add(p)
 	default:
