@@ -234,7 +234,7 @@ func (p *producing) readAll(ctx context.Context) error {
 		}
 		err := p.read(ctx, in, label)
 		if name != "-" {
-			in.(io.Closer).Close()
+			_ = in.(io.Closer).Close() // it was only read
 		}
 		if err != nil {
 			return err

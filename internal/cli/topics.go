@@ -227,7 +227,7 @@ func (c *Client) topicDetails(ctx context.Context, topics kadm.TopicDetails) ([]
 		for _, p := range t.Partitions.Sorted() {
 			row := partitionDetail{Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR, Start: -1, End: -1}
 			start, end := starts[t.Topic][p.Partition], ends[t.Topic][p.Partition]
-			if err := cmp.Or(p.Err, start.Err, end.Err); err != nil {
+			if err := cmp.Or(p.Err, start.Err, end.Err); err != nil { //nolint:staticcheck // SA4023 takes cmp.Or for one that is never nil
 				row.Error = err.Error()
 			} else {
 				row.Start, row.End = start.Offset, end.Offset
