@@ -32,16 +32,19 @@ import (
 // Left out on purpose: transactions. A batch with the transactional bit gets INVALID_TXN_STATE, as from a broker that knows no
 // transaction of its producer, or TRANSACTIONAL_ID_AUTHORIZATION_FAILED where the request names none. Kafka lets a client named __admin_client write to internal topics; here nobody may.
 
-// appendTimeout bounds how long a produce with acks other than -1 waits for room in the wal and the tail.
-const appendTimeout = 30 * time.Second
+// appendTimeout is longer than an append waits for room in the wal and the tail by itself: a client with more patience needs no timer.
+const appendTimeout = 10 * time.Second
 
 // zstdVersion is the first version of Produce that may carry zstd (KIP-110).
 const zstdVersion = 7
 
 func (a *API) produce(ctx context.Context, c *call, req *kmsg.ProduceRequest) (wire.Pending, error) {
 	p := &producing{api: a, call: c, req: req, resp: answer[kmsg.ProduceResponse](req)}
-	appendCtx, cancel := context.WithTimeout(ctx, p.patience())
-	defer cancel()
+	if patience := p.patience(); patience < appendTimeout {
+		patient, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		ctx = patient
+	}
 
 	view, now := a.view(), time.Now()
 	p.resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(req.Topics))
@@ -54,7 +57,7 @@ func (a *API) produce(ctx context.Context, c *call, req *kmsg.ProduceRequest) (w
 			part := &asked.Partitions[j]
 			result := produced{err: err, logStart: -1}
 			if err == nil {
-				result = p.append(appendCtx, topic, part, now)
+				result = p.append(ctx, topic, part, now)
 			}
 			out.Partitions[j] = p.encode(part.Partition, topic, result)
 			p.sequence = max(p.sequence, result.appended.Sequence)
@@ -256,12 +259,12 @@ func (p *producing) fail(err error) {
 	}
 }
 
-// Ready implements wire.Prober.
-func (p *producing) Ready() bool { return p.sequence == 0 }
+// Ready implements wire.Prober: the answers that one commit group lets go leave together.
+func (p *producing) Ready() bool { return p.api.engine.Durable(p.sequence) }
 
 // Wait implements wire.Pending: it waits until every batch of the request is durable, and answers.
 func (p *producing) Wait(ctx context.Context) (wire.Answer, error) {
-	if p.sequence != 0 {
+	if !p.Ready() {
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if p.acks == -1 && p.timeout > 0 {
 			wait, cancel = context.WithTimeoutCause(ctx, p.timeout, errTimedOut)

@@ -79,6 +79,12 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 	return p.listed
 }
 
+// Durable reports whether the commit group seq is known to be durable and visible, so that Wait(seq) would not wait. With
+// wal.UnsafeMemory, where a group goes on growing after it was acknowledged, nothing is known.
+func (e *Engine) Durable(seq wal.Sequence) bool {
+	return seq == 0 || e.cfg.AckMode != wal.UnsafeMemory && seq <= e.durable()
+}
+
 // Wait returns nil once the commit group seq is durable and visible. ErrFailed if it never will be.
 // A sequence of 0 is durable at once.
 func (e *Engine) Wait(ctx context.Context, seq wal.Sequence) error {
