@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	embed "github.com/ottlaio/ottla"
+)
+
+// The benchmarks of this file run the broker inside the test process and its load in another, so that what `go test` measures and
+// profiles is the broker alone:
+//
+//	go test ./bench -run '^$' -bench Consume -cpuprofile cpu.out
+//
+// They report the broker's processor time and its allocations, which mean something on a machine with other work too, and MB/s.
+
+// loadVariable makes the test binary the load generator of a benchmark.
+const loadVariable = "OTTLA_BENCH_LOAD"
+
+// benchPartitions is how many partitions each load uses.
+const benchPartitions = 12
+
+// loadSpec tells the process that makes the load what to do.
+type loadSpec struct {
+	Addr    string
+	Consume int64         // bytes to read from the beginning; 0 = produce
+	Records int           // per batch
+	Wait    time.Duration // time to produce
+}
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(loadVariable); spec != "" {
+		if err := makeLoad(context.Background(), spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// makeLoad is the other process. It prints how many bytes went over the wire.
+func makeLoad(ctx context.Context, encoded string) error {
+	var spec loadSpec
+	if err := json.Unmarshal([]byte(encoded), &spec); err != nil {
+		return err
+	}
+	if spec.Consume > 0 {
+		got, err := consume(ctx, spec.Addr, "load", benchPartitions, 4, spec.Consume)
+		fmt.Println(got)
+		return err
+	}
+	load := produceLoad{
+		topic: "load", partitions: benchPartitions, connections: 4, inFlight: 8, batch: batch(spec.Records, 1000), duration: spec.Wait,
+	}
+	done, err := load.run(ctx, spec.Addr)
+	fmt.Println(done.bytes)
+	return err
+}
+
+// runLoad makes a load in a process of its own and returns how many bytes went over the wire.
+func runLoad(tb testing.TB, spec loadSpec) int64 {
+	tb.Helper()
+	encoded, err := json.Marshal(spec)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.CommandContext(tb.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), loadVariable+"="+string(encoded))
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			tb.Fatalf("load: %v: %s", err, exit.Stderr)
+		}
+		tb.Fatal(err)
+	}
+	n, err := strconv.ParseInt(string(out[:len(out)-1]), 10, 64)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// embedded starts a broker in this process, with the topic of the loads.
+func embedded(tb testing.TB) *embed.Broker {
+	tb.Helper()
+	b, err := embed.Start(tb.Context(), embed.Config{Data: tb.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			tb.Error(err)
+		}
+	})
+	if err := createTopic(tb.Context(), b.Addr(), "load", benchPartitions); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// used is what the process has used so far.
+type used struct {
+	cpu     time.Duration
+	mallocs uint64
+	at      time.Time
+}
+
+func usage(tb testing.TB) used {
+	tb.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		tb.Fatal(err)
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return used{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), mallocs: m.Mallocs, at: time.Now()}
+}
+
+// report reports what was used for n bytes of batches of the given size.
+func (u used) report(b *testing.B, n, batchBytes int64) {
+	now := usage(b)
+	b.ReportMetric(0, "ns/op") // an iteration is a load, whose length says nothing
+	b.ReportMetric((now.cpu-u.cpu).Seconds()/(float64(n)/1e9), "cpu-s/GB")
+	b.ReportMetric(float64(n)/1e6/now.at.Sub(u.at).Seconds(), "MB/s")
+	b.ReportMetric(float64(now.mallocs-u.mallocs)/(float64(n)/float64(batchBytes)), "allocs/batch")
+}
+
+var batchSizes = []struct {
+	name    string
+	records int
+}{{"batch=64KiB", 64}, {"batch=1KiB", 1}}
+
+func BenchmarkProduce(b *testing.B) {
+	for _, size := range batchSizes {
+		b.Run(size.name, func(b *testing.B) {
+			running := embedded(b)
+			spec := loadSpec{Addr: running.Addr(), Records: size.records, Wait: time.Second}
+			runLoad(b, spec)
+			spec.Wait = 4 * time.Second
+			before, n := usage(b), int64(0)
+			for b.Loop() {
+				n += runLoad(b, spec)
+			}
+			before.report(b, n, int64(len(batch(size.records, 1000))))
+		})
+	}
+}
+
+// BenchmarkConsume reads a topic that was written long ago from its beginning, so that it comes from segments.
+func BenchmarkConsume(b *testing.B) {
+	for _, size := range batchSizes {
+		b.Run(size.name, func(b *testing.B) {
+			running := embedded(b)
+			n := int64(0)
+			for n < 2e9 && (n == 0 || size.records > 1) {
+				n += runLoad(b, loadSpec{Addr: running.Addr(), Records: size.records, Wait: 4 * time.Second})
+			}
+			before, got := usage(b), int64(0)
+			for b.Loop() {
+				got += runLoad(b, loadSpec{Addr: running.Addr(), Consume: n})
+			}
+			before.report(b, got, int64(len(batch(size.records, 1000))))
+		})
+	}
+}
