@@ -77,19 +77,26 @@ func Validate(records []byte, o ValidateOptions) (Validated, error) {
 	}
 	body := records[HeaderSize:]
 	codec := h.Attributes.Codec()
-	if codec != None {
-		s := getScratch()
-		defer s.put()
-		limit := o.DecompressLimit
-		if limit == 0 {
-			limit = DefaultDecompressLimit
-		}
-		if body, err = Decompress(codec, s.b[:0], body, limit); err != nil {
-			return Validated{}, err
-		}
-		s.b = body
+	if codec == None {
+		return validateRecords(records, body, h, &o)
 	}
-	r := newRules(h, &o)
+	s := getScratch()
+	defer s.put()
+	limit := o.DecompressLimit
+	if limit == 0 {
+		limit = DefaultDecompressLimit
+	}
+	var v Validated
+	err = inflate(codec, s, body, limit, func(body []byte) (err error) {
+		v, err = validateRecords(records, body, h, &o)
+		return err
+	})
+	return v, err
+}
+
+// validateRecords checks the records of a batch, decompressed in body, and finishes it.
+func validateRecords(records, body []byte, h Header, o *ValidateOptions) (Validated, error) {
+	r := newRules(h, o)
 	was := h
 	h.Attributes &^= flagLogAppendTime // the records' own timestamps count, whatever the client says
 	c := newCursor(h, body)
@@ -110,12 +117,12 @@ func Validate(records []byte, o ValidateOptions) (Validated, error) {
 	} else {
 		v.Header.MaxTimestamp = r.maxTimestamp
 	}
-	if o.Compression.Fixed && o.Compression.Codec != codec {
-		err = v.recompress(body, &o)
-	} else {
-		v.rewriteHeader(was)
+	if o.Compression.Fixed && o.Compression.Codec != h.Attributes.Codec() {
+		err := v.recompress(body, o) // changes v
+		return v, err
 	}
-	return v, err
+	v.rewriteHeader(was)
+	return v, nil
 }
 
 // validateBatch checks everything but the records, in the order in which Kafka's broker does.
