@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"github.com/ottlaio/ottla/internal/base"
 )
@@ -57,9 +57,12 @@ func openDataFolder(path string, id base.BrokerID) (*dataFolder, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	lock, err := vfs.Default.Lock(filepath.Join(path, "lock"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s (%w); stop that process or give this one another folder with --data", ErrFolderLocked, path, err)
+	lock, err := lockFile(filepath.Join(path, "lock"))
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, fmt.Errorf("%w: %s; stop that process or give this one another folder with --data", ErrFolderLocked, path)
+	case err != nil:
+		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
 	f := &dataFolder{path: path, lock: lock}
 	if err := f.readOrFormat(id); err != nil {

@@ -28,6 +28,10 @@ import (
 // tombstoneInterval is the time between looks for deleted topics that nothing on disk names any more.
 const tombstoneInterval = time.Minute
 
+// minFreeBytes is the room on the disk that records never take. The metadata store needs most of it: below its own floor it refuses
+// changes, and deleting a topic, which makes room, is one.
+const minFreeBytes = metadata.DefaultSpaceFloor + metadata.DefaultBallastBytes + 16<<20
+
 // ErrStopped is the cause with which background work ends when the broker is closed.
 var ErrStopped = errors.New("the broker is stopping")
 
@@ -118,6 +122,10 @@ func (s *Server) openMetadata(ctx context.Context) (err error) {
 		DefaultReplicationFactor: s.cfg.DefaultReplicationFactor,
 		Logger:                   s.logger,
 	})
+	if errors.Is(err, metadata.ErrClusterID) {
+		return fmt.Errorf("read the metadata in %s: %w; put that folder back from where the rest of %s comes from, the log cannot be read without it",
+			filepath.Join(s.folder.path, "etcd"), err, s.folder.path)
+	}
 	if err != nil {
 		return fmt.Errorf("read the metadata: %w", err)
 	}
@@ -134,6 +142,7 @@ func (s *Server) openEngine(ctx context.Context) error {
 		FS:                disk.Default(),
 		Dir:               s.folder.path,
 		WALMaxBytes:       s.cfg.WALMaxBytes,
+		MinFreeBytes:      minFreeBytes,
 		TailBytes:         s.cfg.TailBytes,
 		LeaderEpoch:       epoch,
 		AckMode:           ackMode(s.cfg.AckWhen),

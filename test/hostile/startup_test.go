@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -14,7 +15,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla"
 )
@@ -95,30 +98,9 @@ func TestStartUpErrors(t *testing.T) {
 		b[len(b)/2] ^= 0x10
 		return os.WriteFile(path, b, 0o600)
 	}
-	// The folder of a broker that is running and idle is what a SIGKILL leaves: its log is in the wal.
-	produceTo(t, running, 200)
-	crashed := filepath.Join(t.TempDir(), "crashed")
-	if err := os.CopyFS(crashed, os.DirFS(running.Data())); err != nil {
+	// Whoever opens and closes the file of the lock in the broker's own process does not open the lock.
+	if _, err := os.ReadFile(filepath.Join(running.Data(), "lock")); err != nil {
 		t.Fatal(err)
-	}
-	damagedWAL := func(t *testing.T) string {
-		data := t.TempDir()
-		if err := os.CopyFS(data, os.DirFS(crashed)); err != nil {
-			t.Fatal(err)
-		}
-		files, err := filepath.Glob(filepath.Join(data, "wal", "*.wal"))
-		if err != nil || len(files) != 1 {
-			t.Fatalf("wal files %v: %v", files, err)
-		}
-		b, err := os.ReadFile(files[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[bytes.Index(b, []byte("value-100"))] ^= 1
-		if err := os.WriteFile(files[0], b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return data
 	}
 	cases := []struct {
 		name   string
@@ -136,8 +118,7 @@ func TestStartUpErrors(t *testing.T) {
 		{name: "folder is a file", data: file("data", "x"), want: []string{"not a directory"}},
 		{name: "broken checkpoint", data: damaged("checkpoint", flip), want: []string{"checkpoint"}},
 		{name: "checkpoint cut", data: damaged("checkpoint", func(path string) error { return os.Truncate(path, 20) }), want: []string{"checkpoint"}},
-		{name: "damage in the middle of the wal", data: damagedWAL, want: []string{".wal", "damage"}},
-		{name: "etcd folder lost", data: damaged("etcd", os.RemoveAll), want: []string{"metadata"}},
+		{name: "etcd folder lost", data: damaged("etcd", os.RemoveAll), want: []string{"metadata", "/etcd", "put that folder back"}},
 		{name: "typo in the file", config: file("server.properties", "# mine\nnum.partitions=3\nlog.retention.hour=3\n"), want: []string{"server.properties:3", "log.retention.hour", `did you mean "log.retention.hours"`}},
 		{name: "bad value in the file", config: file("server.properties", "num.partitions=many\n"), want: []string{"server.properties:1", "num.partitions", "many"}},
 		{name: "typo in --set", args: []string{"--set", "num.partition=3"}, want: []string{"num.partition", `did you mean "num.partitions"`}},
@@ -187,6 +168,76 @@ func TestStartUpErrors(t *testing.T) {
 			t.Log(out.String())
 		})
 	}
+}
+
+// TestDamageInTheMiddleOfTheWAL flips a bit of an acknowledged record in the log of a broker that was killed: the broker says loudly
+// which record is damaged, refuses that one, and serves those before and after.
+func TestDamageInTheMiddleOfTheWAL(t *testing.T) {
+	const records, damaged = 200, 100
+	running := startEmbedded(t, t.TempDir())
+	produceTo(t, running, records)
+	// The folder of a broker that is running and idle is what a SIGKILL leaves.
+	data := filepath.Join(t.TempDir(), "crashed")
+	if err := os.CopyFS(data, os.DirFS(running.Data())); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(data, "wal", "*.wal"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("wal files %v: %v", files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[bytes.Index(b, fmt.Appendf(nil, "value-%d.", damaged))] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	var log logBuffer
+	broker, err := ottla.Start(t.Context(), ottla.Config{Data: data, Listen: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close(t.Context())
+	for _, want := range []string{"damaged data", "topic=used", fmt.Sprintf("offset=%d", damaged), files[0]} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, log.String())
+		}
+	}
+	for offset := int64(0); offset < records; offset++ {
+		value, code := fetchOne(t, broker.Addr(), offset)
+		switch {
+		case offset == damaged && code == 0:
+			t.Errorf("the damaged record came as %q", value)
+		case offset != damaged && (code != 0 || !strings.Contains(value, fmt.Sprintf("value-%d.", offset))):
+			t.Errorf("offset %d: error %v, %q", offset, kerr.ErrorForCode(code), value)
+		}
+	}
+}
+
+// fetchOne returns the bytes of the batches at an offset of topic "used", or the error.
+func fetchOne(t *testing.T, addr string, offset int64) (string, int16) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	req := kmsg.NewPtrFetchRequest()
+	req.SetVersion(11)
+	req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 1, 1<<20, -1
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.CurrentLeaderEpoch, p.FetchOffset, p.LogStartOffset, p.PartitionMaxBytes = -1, offset, -1, 1
+	topic := kmsg.NewFetchRequestTopic()
+	topic.Topic, topic.Partitions = "used", []kmsg.FetchRequestTopicPartition{p}
+	req.Topics = append(req.Topics, topic)
+	resp, err := call(t, conn, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := resp.(*kmsg.FetchResponse).Topics[0].Partitions[0]
+	return string(answer.RecordBatches), answer.ErrorCode
 }
 
 func startEmbedded(t *testing.T, data string) *ottla.Broker {
