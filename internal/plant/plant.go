@@ -29,7 +29,7 @@ const (
 	NoBlockCRC Bug = "no-block-crc"
 	// NoCarry rewrites the ragged end of a segment without having it in the wal.
 	NoCarry Bug = "no-carry"
-	// ReleaseEarly gives wal files free before the checkpoint that makes them dispensable is durable.
+	// ReleaseEarly gives wal files free when a checkpoint begins, before it is durable.
 	ReleaseEarly Bug = "release-early"
 	// SkipCheckpointFolderSync leaves the checkpoint's rename unsynced.
 	SkipCheckpointFolderSync Bug = "skip-checkpoint-folder-sync"

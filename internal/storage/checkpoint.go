@@ -50,6 +50,9 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	// Whatever is logged from here on has at least this sequence, so that replay from it misses no move made while the
 	// partitions are captured one after another.
 	next := e.log.Durable() + 1
+	if plant.On(plant.ReleaseEarly) {
+		_ = e.log.Release(next)
+	}
 	partitions := e.snapshot()
 	slices.SortFunc(partitions, func(a, b *Partition) int {
 		if c := strings.Compare(a.topic, b.topic); c != 0 {
@@ -79,9 +82,6 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	removals := e.completeCheckpoint(file, captured)
 	if oldest := e.log.OldestLive(); file.From < e.released {
 		panic(fmt.Sprintf("storage: a checkpoint needs group %d, groups before %d were released (oldest live: %d)", file.From, e.released, oldest))
-	}
-	if plant.On(plant.ReleaseEarly) {
-		_ = e.log.Release(file.From)
 	}
 	if err := writeCheckpoint(e.cfg.FS, e.cfg.Dir, file); err != nil {
 		e.abandonCapture(captured)
