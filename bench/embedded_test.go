@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +37,8 @@ type loadSpec struct {
 	Consume int64         // bytes to read from the beginning; 0 = produce
 	Records int           // per batch
 	Wait    time.Duration // time to produce
+	Rate    float64       // batches per second; 0 = as fast as answers come
+	Follow  bool          // consume what is produced, at the same time
 }
 
 func TestMain(m *testing.M) {
@@ -61,9 +65,30 @@ func makeLoad(ctx context.Context, encoded string) error {
 	}
 	load := produceLoad{
 		topic: "load", partitions: benchPartitions, connections: 4, inFlight: 8, batch: batch(spec.Records, 1000), duration: spec.Wait,
+		rate: spec.Rate,
+	}
+	if spec.Follow {
+		return follow(ctx, spec.Addr, load)
 	}
 	done, err := load.run(ctx, spec.Addr)
 	fmt.Println(done.bytes)
+	return err
+}
+
+// follow makes a load beside consumers that keep up with it. It prints what was consumed.
+func follow(ctx context.Context, addr string, load produceLoad) error {
+	consuming, stop := context.WithCancel(ctx)
+	defer stop()
+	var got int64
+	var consumed sync.WaitGroup
+	consumed.Go(func() { got, _ = consume(consuming, addr, "load", benchPartitions, 4, math.MaxInt64) }) // ends by being stopped
+	done, err := load.run(ctx, addr)
+	stop()
+	consumed.Wait()
+	if err == nil && float64(got) < 0.9*float64(done.bytes) {
+		err = fmt.Errorf("the consumers got %d bytes of %d", got, done.bytes)
+	}
+	fmt.Println(got)
 	return err
 }
 
@@ -155,6 +180,18 @@ func BenchmarkProduce(b *testing.B) {
 			before.report(b, n, int64(len(batch(size.records, 1000))))
 		})
 	}
+}
+
+// BenchmarkFollow produces 100 MB/s beside consumers that keep up, so that they are served from memory. Its figures are of both,
+// and of one iteration: in another the consumers would begin with what there is already (-benchtime 1x).
+func BenchmarkFollow(b *testing.B) {
+	running := embedded(b)
+	before, n := usage(b), int64(0)
+	const rate = 100e6 / 65e3
+	for b.Loop() {
+		n += runLoad(b, loadSpec{Addr: running.Addr(), Records: 64, Wait: 4 * time.Second, Rate: rate, Follow: true})
+	}
+	before.report(b, n, int64(len(batch(64, 1000))))
 }
 
 // BenchmarkConsume reads a topic that was written long ago from its beginning, so that it comes from segments.
