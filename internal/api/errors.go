@@ -13,6 +13,7 @@ import (
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
+	"github.com/ottlaio/ottla/internal/storage/wal"
 	"github.com/ottlaio/ottla/internal/wire"
 )
 
@@ -36,6 +37,7 @@ var codes = []struct {
 	{record.ErrInvalidRecord, kerr.InvalidRecord},
 	{record.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 	{record.ErrTooLarge, kerr.MessageTooLarge},
+	{wal.ErrTooLarge, kerr.MessageTooLarge}, // beyond what the whole wal could hold
 	{record.ErrCRC, kerr.CorruptMessage},
 	{record.ErrCorrupt, kerr.CorruptMessage},
 	{record.ErrShort, kerr.CorruptMessage},

@@ -23,6 +23,9 @@ type Config struct {
 	WALMaxBytes int64
 	// WALFileBytes is the size of one wal file. Default 64 MiB.
 	WALFileBytes int64
+	// MinFreeBytes is what appends leave free on the disk, so that a full disk can be helped from inside: deleting topics, retention
+	// and checkpoints go on below it, and so does a stop. Default 0.
+	MinFreeBytes int64
 	// TailBytes is the memory for the newest batches of all partitions, in bytes. Default 256 MiB.
 	TailBytes int64
 	// LeaderEpoch is the epoch with which this start leads all its partitions. It is above that of every earlier start.

@@ -119,6 +119,9 @@ func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
 	if err != nil {
 		return err
 	}
+	if err := p.e.checkRoom(n); err != nil {
+		return err
+	}
 	if err := p.openForWrite(s); err != nil {
 		return err
 	}
@@ -134,6 +137,14 @@ func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
 	}
 	p.flushedTo(p.flushedPos+n, scratch.batches[len(scratch.batches)-1].LastOffset+1)
 	return nil
+}
+
+// checkRoom refuses a flush of n bytes that would take the room of Config.MinFreeBytes. Recovery and a stop may take it.
+func (e *Engine) checkRoom(n int64) error {
+	if e.log == nil || e.closing.Load() {
+		return nil
+	}
+	return disk.CheckRoom(e.cfg.FS, e.cfg.Dir, n, e.cfg.MinFreeBytes)
 }
 
 // scanTail lists the batches from flushedPos to the first boundary at or after enough, which lies at or before limit.

@@ -54,7 +54,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	log, err := wal.Open(ctx, wal.Config{
 		FS: fs, Dir: e.path(walFolder), MaxBytes: e.cfg.WALMaxBytes, FileBytes: e.cfg.WALFileBytes, Mode: e.cfg.AckMode,
-		FullWait: spaceWait, Logger: e.cfg.Logger, OnDamage: r.damaged,
+		MinFreeBytes: e.cfg.MinFreeBytes, FullWait: spaceWait, Logger: e.cfg.Logger, OnDamage: r.damaged,
 	}, c.From, r.replay)
 	if err != nil {
 		return err

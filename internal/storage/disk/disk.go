@@ -98,6 +98,16 @@ func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// CheckRoom returns an error that IsNoSpace knows if n more bytes below dir would leave less than floor bytes free. A file system that
+// cannot tell has room.
+func CheckRoom(fs vfs.FS, dir string, n, floor int64) error {
+	u, err := fs.GetDiskUsage(dir)
+	if err != nil || u.AvailBytes >= uint64(n+floor) {
+		return nil //nolint:nilerr // the write itself will say when there is no room
+	}
+	return fmt.Errorf("%d bytes more in %s would leave less than %d free, %d are: %w", n, dir, floor, u.AvailBytes, syscall.ENOSPC)
+}
+
 // Wrap gives any vfs a direct twin: a direct write is a WriteAt of the vfs, followed by its SyncData when the file is synced. Faults
 // injected by the vfs and crash clones taken of it therefore see direct writes too. Direct() of its files is false.
 func Wrap(fs vfs.FS) FS {

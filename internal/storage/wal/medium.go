@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -78,9 +77,9 @@ func (d *folder) list() ([]uint64, error) {
 
 func (d *folder) create(number uint64, size int64, stop func() bool) (mediumFile, error) {
 	name := d.name(number)
-	if u, err := d.fs.GetDiskUsage(d.dir); err == nil && u.AvailBytes < uint64(size) {
-		// Trying would take the last room from others for a moment.
-		return nil, fmt.Errorf("make wal file %s of %d bytes, %d are free: %w", name, size, u.AvailBytes, syscall.ENOSPC)
+	// Trying without the room would take the last of it from others for a moment.
+	if err := disk.CheckRoom(d.fs, d.dir, size, 0); err != nil {
+		return nil, fmt.Errorf("make wal file %s: %w", name, err)
 	}
 	err := d.fill(name, size, stop)
 	if err == nil && !plant.On(plant.SkipWALFolderSync) {

@@ -100,6 +100,8 @@ type Config struct {
 
 	// MaxBytes bounds the sizes of all files of the wal together; it is also what recovery may have to read. Default 1 GiB.
 	MaxBytes int64
+	// MinFreeBytes is what a new file leaves free on the disk for others; the file that Open needs may go below it. Default 0.
+	MinFreeBytes int64
 	// FileBytes is the size of a file but the first, at most a quarter of MaxBytes. Default 64 MiB.
 	FileBytes int64
 	// FirstFileBytes is the size of the file that Open makes, before the larger ones are filled behind it. Default 4 MiB.
