@@ -180,14 +180,14 @@ func TestRetentionDropsWhatIsTooOldOrTooMuch(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		config LogConfig
-		ages   []int64 // of the batches, in ms; each fills a segment
+		ages   []int64 // of the batches, in seconds; each fills a segment
 		start  base.Offset
 	}{
 		{"none", LogConfig{Delete: true, Retention: -1, RetentionBytes: -1}, []int64{9000, 8000, 10}, 0},
 		{"not deleted", LogConfig{Retention: 1, RetentionBytes: 1}, []int64{9000, 8000, 10}, 0},
-		{"age", LogConfig{Delete: true, Retention: 5 * time.Second, RetentionBytes: -1}, []int64{9000, 8000, 10, 10}, 2},
-		{"age, the newest too", LogConfig{Delete: true, Retention: 5 * time.Second, RetentionBytes: -1}, []int64{9000, 8000, 7000}, 3},
-		{"age, a young one first", LogConfig{Delete: true, Retention: 5 * time.Second, RetentionBytes: -1}, []int64{10, 8000, 7000}, 0},
+		{"age", LogConfig{Delete: true, Retention: 5000 * time.Second, RetentionBytes: -1}, []int64{9000, 8000, 10, 10}, 2},
+		{"age, the newest too", LogConfig{Delete: true, Retention: 5000 * time.Second, RetentionBytes: -1}, []int64{9000, 8000, 7000}, 3},
+		{"age, a young one first", LogConfig{Delete: true, Retention: 5000 * time.Second, RetentionBytes: -1}, []int64{10, 8000, 7000}, 0},
 		{"size", LogConfig{Delete: true, Retention: -1, RetentionBytes: 2500}, []int64{10, 10, 10, 10, 10}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestRetentionDropsWhatIsTooOldOrTooMuch(t *testing.T) {
 			e := open(t, testConfig(fs, spec))
 			p := partition(t, e, spec.ID)
 			for i, age := range c.ages {
-				mustAppend(t, p, batchSpec{size: 900, seed: i, timestamp: now - age})
+				mustAppend(t, p, batchSpec{size: 900, seed: i, timestamp: now - 1000*age})
 			}
 			if err := p.flush(1); err != nil {
 				t.Fatal(err)
