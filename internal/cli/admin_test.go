@@ -340,3 +340,46 @@ func TestDoctorKnowsWhatIsNotKafka(t *testing.T) {
 	listener.Close()
 	<-ended
 }
+
+// What was acknowledged is in the topic, and the error names the first line that was not.
+func TestProduceNamesTheFirstLineThatWasNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	broker, err := ottla.Start(t.Context(), ottla.Config{Data: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection := cli.Connection{Servers: broker.Addr(), Properties: []string{"delivery.timeout.ms=1000"}}
+	err = cli.With(t.Context(), connection, cli.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}, func(ctx context.Context, c *cli.Client) error {
+		return c.CreateTopics(ctx, cli.CreateTopics{Partitions: 1}, []string{"cut"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, writer := io.Pipe()
+	// The broker goes away between two reads of the input.
+	go func() {
+		_, _ = io.WriteString(writer, "one\ntwo\n")
+		for written := false; !written; {
+			_ = cli.With(t.Context(), connection, cli.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}, func(ctx context.Context, c *cli.Client) error {
+				var out bytes.Buffer
+				c.Out = &out
+				err := c.Consume(ctx, cli.Consume{Topics: []string{"cut"}})
+				written = strings.Count(out.String(), "\n") == 2
+				return err
+			})
+		}
+		_ = broker.Close(context.WithoutCancel(t.Context()))
+		_, _ = io.WriteString(writer, "three\nfour\n")
+		_ = writer.Close()
+	}()
+	var said bytes.Buffer
+	err = cli.With(t.Context(), connection, cli.Streams{In: reader, Out: io.Discard, Err: &said}, func(ctx context.Context, c *cli.Client) error {
+		return c.Produce(ctx, cli.Produce{Topic: "cut", Partition: -1})
+	})
+	if err == nil || !strings.Contains(err.Error(), "2 records not acknowledged; the first is line 3 of standard input") || cli.Next(err) == "" {
+		t.Errorf("the error is %v, next: %s", err, cli.Next(err))
+	}
+	if !strings.Contains(said.String(), "2 records, 6 B to cut") {
+		t.Errorf("it said %q", said.String())
+	}
+}

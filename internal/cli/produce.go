@@ -29,6 +29,8 @@ const (
 	bufferedBytes   = 64 << 20
 	// deliveryTimeout is how long a record waits for a broker that went away, as Kafka's delivery.timeout.ms.
 	deliveryTimeout = 2 * time.Minute
+	// deliverySlack is left for the records' own timeouts, which know the cause.
+	deliverySlack = 5 * time.Second
 	// failedPatience is how long the others may still take once a record has failed.
 	failedPatience = 10 * time.Second
 )
@@ -59,7 +61,8 @@ type producing struct {
 	chunks     sync.Pool // of *chunk
 	sent       int64     // records given to the client
 
-	records, bytes atomic.Int64 // acknowledged
+	unsettled      sync.WaitGroup // records that are neither acknowledged nor given up
+	records, bytes atomic.Int64   // acknowledged
 	failed         atomic.Bool
 
 	mu    sync.Mutex // guards first
@@ -161,7 +164,9 @@ func (p *producing) producerOptions() ([]kgo.Opt, error) {
 	}
 	switch acks := cmp.Or(p.o.Acks, p.props.acks, "all"); acks {
 	case "all", "-1":
-		opts = append(opts, kgo.RequiredAcks(kgo.AllISRAcks()))
+		// The delivery timeout counts for records under way too, of which nobody knows then whether they were written. The library would
+		// wait for the broker for ever, so that a retry cannot double them; we do not retry.
+		opts = append(opts, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation())
 	case "1":
 		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
 	case "0":
@@ -190,7 +195,7 @@ func (p *producing) run(ctx context.Context) error {
 	progress := startProgress(p, began)
 	err := p.readAll(ctx)
 	interrupted := ctx.Err() != nil
-	patience := cmp.Or(p.props.delivery, deliveryTimeout)
+	patience := cmp.Or(p.props.delivery, deliveryTimeout) + deliverySlack
 	if p.failed.Load() {
 		patience = failedPatience
 	}
@@ -208,6 +213,7 @@ func (p *producing) run(ctx context.Context) error {
 			err = flushErr
 		}
 	}
+	p.unsettled.Wait()
 	progress.stop()
 	p.summary(time.Since(began))
 	if first := p.firstFailure(); first != nil {
@@ -334,6 +340,7 @@ func (p *producing) send(ctx context.Context, c *chunk) {
 	}
 	p.sent += int64(len(c.records))
 	c.pending.Store(int32(len(c.records)))
+	p.unsettled.Add(len(c.records))
 	// A record that was read goes out even if the user interrupts now: whether it was sent is then what the summary says.
 	sending := context.WithoutCancel(ctx)
 	for i := range c.records {
@@ -343,6 +350,7 @@ func (p *producing) send(ctx context.Context, c *chunk) {
 
 // settled is called for every record, when it is acknowledged or given up.
 func (p *producing) settled(c *chunk, r *kgo.Record, err error) {
+	defer p.unsettled.Done()
 	if err != nil {
 		p.fail(c, r, err)
 		return // the chunk is not used again: a request with its bytes may still be under way
@@ -387,11 +395,11 @@ func (p *producing) notAcknowledged(ctx context.Context, f *failure) error {
 		return &Error{Message: fmt.Sprintf("%s: with %s bytes it is beyond max.message.bytes=%d of %s", what, countText(int64(f.size)), p.maxMessage, p.o.Topic),
 			Next: fmt.Sprintf("raise it with `ottla topic alter %s --config max.message.bytes=N`", p.o.Topic)}
 	}
-	cause := explain(ctx, f.err)
-	next := Next(cause)
-	if errors.Is(f.err, kgo.ErrRecordTimeout) {
-		next = "the broker did not answer in time; `ottla doctor` tells what is wrong"
+	if errors.Is(f.err, kgo.ErrAborting) {
+		f.err = context.DeadlineExceeded // the library was told to give up
 	}
+	cause := explain(ctx, f.err)
+	next := cmp.Or(Next(cause), "the lines from there on may be in the topic or not; `ottla doctor` tells what is wrong")
 	return &Error{Message: what, Next: next, Err: cause}
 }
 

@@ -24,7 +24,7 @@ type properties struct {
 	compression string    // compression.type
 	acks        string    // acks
 	linger      time.Duration
-	delivery    time.Duration // delivery.timeout.ms; 0: the default
+	delivery    time.Duration // delivery.timeout.ms, at least a second; 0: the default
 	tls         *tls.Config
 	values      map[string]string // as given, under the Java clients' names
 }
@@ -51,7 +51,7 @@ var propertyTable = map[string]func(p *properties, value string) error{
 	"acks":                      func(p *properties, v string) error { p.acks = v; return nil },
 	"compression.type":          func(p *properties, v string) error { p.compression = v; return nil },
 	"linger.ms":                 millis(func(p *properties, d time.Duration) { p.linger = d }),
-	"delivery.timeout.ms":       millis(func(p *properties, d time.Duration) { p.delivery = d }),
+	"delivery.timeout.ms":       millis(func(p *properties, d time.Duration) { p.delivery = max(d, time.Second) }),
 	"request.timeout.ms":        millis(func(p *properties, d time.Duration) { p.opts = append(p.opts, kgo.RequestTimeoutOverhead(d)) }),
 	"fetch.max.wait.ms":         millis(func(p *properties, d time.Duration) { p.opts = append(p.opts, kgo.FetchMaxWait(d)) }),
 	"fetch.min.bytes":           size(kgo.FetchMinBytes),
