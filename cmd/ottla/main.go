@@ -29,6 +29,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	cmd.AddCommand(serve(), topic(), produce(), consume(), group(), config(), doctor(), version())
+	addCompletion(cmd)
 	return cmd
 }
 
