@@ -221,7 +221,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	cycle(data) // what a library keeps for good, it has now
 	before := goleak.IgnoreCurrent()
 	open := descriptors(t)
-	for range 10 {
+	for range 4 {
 		cycle(data)
 		cycle(t.TempDir())
 	}

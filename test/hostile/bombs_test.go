@@ -63,7 +63,10 @@ func bombBatch(codec record.Codec, packed []byte, count int32) []byte {
 
 // TestBombs sends every bomb from many connections at once.
 func TestBombs(t *testing.T) {
-	const connections = 12
+	connections := 8
+	if raceEnabled {
+		connections = 2
+	}
 	all := map[string][]byte{}
 	for codec, packed := range bombs(t) {
 		all[codec.String()] = bombBatch(codec, packed, 1)
@@ -79,7 +82,9 @@ func TestBombs(t *testing.T) {
 	}
 	b := attack(t, nil)
 	// Two batches at a time are decompressed beyond 8 MiB, to 64 MiB at most; with the garbage collector's slack, and what the test sends.
-	b.allowed = 640 << 20
+	b.allowed = 768 << 20
+	// The pooled decoders of zstd keep hold of what they last wrote into, until the next batch: both of the large memories at worst.
+	b.kept += 2 * 64 << 20
 	for name, batch := range all {
 		t.Run(name, func(t *testing.T) {
 			var sent sync.WaitGroup

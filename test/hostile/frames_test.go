@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +61,7 @@ func TestBytesThatAreNoFrames(t *testing.T) {
 // TestTLSClientIsToldQuickly: a TLS client on a plain port fails at once instead of waiting for a handshake.
 func TestTLSClientIsToldQuickly(t *testing.T) {
 	b := attack(t, nil)
+	b.logged = "TLS"
 	began := time.Now()
 	conn := tls.Client(b.dial(t), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nobody answers
 	if err := conn.HandshakeContext(t.Context()); err == nil {
@@ -69,9 +69,6 @@ func TestTLSClientIsToldQuickly(t *testing.T) {
 	}
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("the client waited %s", took)
-	}
-	if log := b.log.String(); !strings.Contains(log, "TLS") {
-		t.Errorf("the log does not say that a TLS client came:\n%s", log)
 	}
 }
 
