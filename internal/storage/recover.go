@@ -26,6 +26,8 @@ type recovery struct {
 	removed map[base.TopicIDPartition]bool // deleted, by the checkpoint or in the wal
 	aside   *asideWriter
 	deleted []*Partition // in the wal
+	// replayed counts the entries that were applied: none after a clean stop.
+	replayed int
 }
 
 // recover brings the engine to where the data folder's last owner was: the checkpoint's state, and what the wal says happened
@@ -210,6 +212,7 @@ func (r *recovery) replay(group wal.Sequence, entry wal.Entry) error {
 	if err := r.apply(p, group, entry); err != nil {
 		return fmt.Errorf("replay %v of %v in group %d: %w", entry.Kind, p, group, err)
 	}
+	r.replayed++
 	return nil
 }
 
@@ -490,6 +493,7 @@ func (r *recovery) finish() error {
 	if e.log.LiveBytes() >= e.trigger.Load() || len(e.removals) > 0 {
 		e.kickCheckpoint()
 	}
+	e.cfg.Logger.Info("storage opened", "partitions", len(e.partitions), "entries_replayed", r.replayed)
 	return r.reportFolders()
 }
 
