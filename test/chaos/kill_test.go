@@ -1,10 +1,12 @@
 package chaos_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,58 +25,50 @@ const (
 	killProducers  = 4
 )
 
-// TestKillNineLosesNothing kills the real binary with SIGKILL under load from idempotent producers, again and again on one data folder,
-// and then finds every acknowledged record at its offset, in its producer's order, once. KILLS says how often (default 50), SEED
-// replays the moments.
+// TestKillNineLosesNothing kills the real binary with SIGKILL under load from idempotent producers, a consumer group and topics that come
+// and go, again and again on one data folder. Afterwards
+//
+//   - every acknowledged record is at its offset, in its producer's order, once;
+//   - whatever a consumer was given is there too;
+//   - no committed offset ever went back behind an acknowledged commit or beyond the log, and the group was given every record;
+//   - a topic whose creation was acknowledged exists, one whose deletion was acknowledged does not.
+//
+// KILLS says how often (default 50, 20 with the race detector), SEED replays the moments.
 func TestKillNineLosesNothing(t *testing.T) {
-	kills := 50
-	if s := os.Getenv("KILLS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("KILLS=%q is not a number", s)
-		}
-		kills = n
+	kills := numberFrom(t, "KILLS", 50)
+	if raceEnabled {
+		kills = numberFrom(t, "KILLS", 20)
 	}
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("SEED=%q is not a number", s)
-		}
-		seed = n
-	}
+	seed := uint64(numberFrom(t, "SEED", int(time.Now().UnixNano())))
 	t.Logf("SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	// Small segments and a small wal: rolls, checkpoints and recycled files happen within one run.
-	broker := newProcess(t, "log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "num.partitions=6", "group.initial.rebalance.delay.ms=0")
-	if err := broker.start(); err != nil {
-		t.Fatal(err)
-	}
+	broker := newProcess(t, "log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "num.partitions=6", "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(kills)*3*time.Second)
 	defer cancel()
-	if err := broker.serving(ctx); err != nil {
-		t.Fatal(err)
-	}
-	createTopic(ctx, t, broker.addr)
+	load := startLoad(ctx, t, broker, seed)
+	passing := startPassing(ctx, t, broker.addr)
 
-	acked := newLedger()
-	var producers sync.WaitGroup
-	stop := make(chan struct{})
-	for id := range killProducers {
-		producers.Go(func() { produceUntil(ctx, t, stop, broker.addr, id, rand.New(rand.NewPCG(seed, uint64(id+1))), acked) })
-	}
-	began, slowest := time.Now(), time.Duration(0)
+	began := time.Now()
+	var restarts []time.Duration
 	for kill := range kills {
-		// Most kills come under load; some come while the broker recovers from the one before.
-		if random.IntN(5) > 0 {
-			acked.awaitMore(ctx, t, 1+random.IntN(200))
-		} else {
+		// Most kills come under load, some after the group or the topics have got on, and some while the broker recovers from the one
+		// before.
+		switch k := random.IntN(10); {
+		case k < 2:
 			time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		case k < 5:
+			awaitMore(ctx, t, "commits", load.group.commits.Load, load.group.grew, 1+random.IntN(3))
+		case k < 6:
+			awaitMore(ctx, t, "topics deleted", passing.gone.Load, passing.grew, 1)
+		default:
+			awaitMore(ctx, t, "records acknowledged", load.acked.count, load.acked.grew, 1+random.IntN(200))
 		}
-		output := broker.kill()
-		if strings.Contains(output, "level=ERROR") || strings.Contains(output, "panic") {
-			t.Fatalf("before kill %d the broker had a problem of its own:\n%s", kill, output)
+		out := broker.output
+		broker.kill()
+		if out.trouble() {
+			t.Fatalf("before kill %d the broker had a problem of its own:\n%s", kill, out)
 		}
 		restart := time.Now()
 		if err := broker.start(); err != nil {
@@ -84,22 +78,38 @@ func TestKillNineLosesNothing(t *testing.T) {
 			if err := broker.serving(ctx); err != nil {
 				t.Fatalf("after kill %d: %v", kill, err)
 			}
-			slowest = max(slowest, time.Since(restart))
+			restarts = append(restarts, time.Since(restart))
+		}
+		if t.Failed() {
+			t.Fatalf("at kill %d; the broker says:\n%s", kill, broker.output)
 		}
 	}
 	if err := broker.serving(ctx); err != nil {
 		t.Fatal(err)
 	}
-	close(stop)
-	producers.Wait()
-	if t.Failed() {
-		return
-	}
-	check(ctx, t, broker.addr, acked)
+	took := time.Since(began)
+	topics := passing.finish(ctx, t)
+	load.finish(ctx, t)
 	if err := broker.stop(); err != nil {
 		t.Errorf("the last stop, by SIGTERM: %v", err)
 	}
-	t.Logf("%d kills in %.0f s, %d records acknowledged, slowest restart %d ms", kills, time.Since(began).Seconds(), acked.count(), slowest.Milliseconds())
+	slices.Sort(restarts)
+	t.Logf("%d kills in %.0f s, %d records acknowledged, %d consumed, %d commits, %d topics came and went; restarts took %d ms in the middle and %d ms at most",
+		kills, took.Seconds(), load.acked.count(), load.group.count(), load.group.commits.Load(), topics,
+		restarts[len(restarts)/2].Milliseconds(), restarts[len(restarts)-1].Milliseconds())
+}
+
+func numberFrom(t *testing.T, env string, def int) int {
+	t.Helper()
+	s := os.Getenv(env)
+	if s == "" {
+		return def
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s=%q is not a number", env, s)
+	}
+	return n
 }
 
 func createTopic(ctx context.Context, t *testing.T, addr string) {
@@ -114,12 +124,13 @@ func createTopic(ctx context.Context, t *testing.T, addr string) {
 	}
 }
 
-// produceUntil sends numbered records with an idempotent producer that lives through the kills, and notes what was acknowledged.
+// produceUntil sends numbered records with an idempotent producer that lives through the kills, and notes what was acknowledged. AlwaysRetryEOF:
+// else the client takes a connection that ends before its first answer for a broker that wants TLS or SASL, and gives up.
 func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr string, id int, random *rand.Rand, acked *ledger) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(killTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }), kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.RecordRetries(1<<30), kgo.RequestRetries(1<<30), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(500),
-		kgo.ProducerBatchMaxBytes(256<<10), kgo.UnknownTopicRetries(-1), kgo.ProducerBatchCompression(kgo.NoCompression()))
+		kgo.ProducerBatchMaxBytes(256<<10), kgo.UnknownTopicRetries(-1), kgo.AlwaysRetryEOF(), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		t.Error(err)
 		return
@@ -133,11 +144,16 @@ func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr 
 				t.Errorf("producer %d: flush: %v", id, err)
 			}
 			return
+		case <-ctx.Done():
+			return
 		default:
 		}
 		value := fmt.Sprintf("%d:%d:%s", id, n, padding[:random.IntN(len(padding))])
 		record := &kgo.Record{Partition: int32(random.IntN(killPartitions)), Value: []byte(value)}
 		client.Produce(ctx, record, func(r *kgo.Record, err error) {
+			if ctx.Err() != nil {
+				return // the test is over
+			}
 			if err != nil {
 				t.Errorf("producer %d: %v", id, err)
 				return
@@ -169,28 +185,26 @@ func (l *ledger) add(at place, value string) {
 	l.records[at] = value
 	l.mu.Unlock()
 	l.total.Add(1)
-	select {
-	case l.grew <- struct{}{}:
-	default:
-	}
+	signal(l.grew)
 }
 
 func (l *ledger) count() int64 { return l.total.Load() }
 
-func (l *ledger) awaitMore(ctx context.Context, t *testing.T, n int) {
+// awaitMore waits until count has grown by n. grew gets a token when it may have.
+func awaitMore(ctx context.Context, t *testing.T, what string, count func() int64, grew <-chan struct{}, n int) {
 	t.Helper()
-	for goal := l.count() + int64(n); l.count() < goal; {
+	for goal := count() + int64(n); count() < goal; {
 		select {
-		case <-l.grew:
+		case <-grew:
 		case <-ctx.Done():
-			t.Fatalf("only %d records were acknowledged: %v", l.count(), ctx.Err())
+			t.Fatalf("%s: only %d: %v", what, count(), context.Cause(ctx))
 		}
 	}
 }
 
 // check reads everything back: what was acknowledged is there at its offset; offsets are dense; each producer's records come in order,
-// each once, acknowledged or not.
-func check(ctx context.Context, t *testing.T, addr string, acked *ledger) {
+// each once, acknowledged or not. It returns what is there.
+func check(ctx context.Context, t *testing.T, addr string, acked *ledger) map[place]string {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(killTopic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -206,6 +220,7 @@ func check(ctx context.Context, t *testing.T, addr string, acked *ledger) {
 	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
 	last := map[[2]int]int{} // producer and partition → the number last seen
 	found := 0
+	there := map[place]string{}
 	for left > 0 {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil && !kerr.IsRetriable(err) {
@@ -220,6 +235,7 @@ func check(ctx context.Context, t *testing.T, addr string, acked *ledger) {
 				t.Fatalf("partition %d: offset %d follows %d", r.Partition, r.Offset, next[r.Partition]-1)
 			}
 			next[r.Partition]++
+			there[place{r.Partition, r.Offset}] = nameOf(r.Value)
 			if want, ok := acked.records[place{r.Partition, r.Offset}]; ok {
 				found++
 				if want != string(r.Value) {
@@ -242,4 +258,8 @@ func check(ctx context.Context, t *testing.T, addr string, acked *ledger) {
 	if found != len(acked.records) {
 		t.Errorf("%d acknowledged records are missing", len(acked.records)-found)
 	}
+	return there
 }
+
+// nameOf is a record's producer and number, without the padding.
+func nameOf(value []byte) string { return string(value[:max(0, bytes.LastIndexByte(value, ':'))]) }

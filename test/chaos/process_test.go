@@ -22,6 +22,7 @@ var buildBroker = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	buildDir = dir
 	binary := filepath.Join(dir, "ottla")
 	args := append([]string{"build", "-o", binary}, buildFlags...)
 	out, err := exec.Command("go", append(args, "github.com/ottlaio/ottla/cmd/ottla")...).CombinedOutput()
@@ -31,10 +32,13 @@ var buildBroker = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
+// buildDir is where buildBroker has put the binary, if it was called.
+var buildDir string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if binary, err := buildBroker(); err == nil {
-		os.RemoveAll(filepath.Dir(binary))
+	if buildDir != "" {
+		os.RemoveAll(buildDir)
 	}
 	os.Exit(code)
 }
@@ -47,7 +51,7 @@ type process struct {
 	env    []string
 
 	cmd    *exec.Cmd
-	output *bytes.Buffer
+	output *output
 	exited chan error
 }
 
@@ -77,9 +81,33 @@ func newProcess(t *testing.T, settings ...string) *process {
 	return p
 }
 
+// output is what a process wrote so far.
+type output struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes.String()
+}
+
+// trouble is what a broker that is merely killed never says.
+func (o *output) trouble() bool {
+	s := o.String()
+	return strings.Contains(s, "level=ERROR") || strings.Contains(s, "panic") || strings.Contains(s, "DATA RACE")
+}
+
 // start starts the binary; it is up when serving returns.
 func (p *process) start() error {
-	p.output = &bytes.Buffer{}
+	p.output = &output{}
 	p.cmd = exec.Command(p.binary, p.args...)
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
@@ -103,18 +131,26 @@ func (p *process) serving(ctx context.Context) error {
 			p.exited <- err
 			return fmt.Errorf("the broker ended: %w\n%s", err, p.output)
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
+			return fmt.Errorf("the broker does not serve: %w\n%s", errors.Join(ctx.Err(), err), p.output)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
 
-// kill sends SIGKILL and returns when the process is gone, with what it had written.
-func (p *process) kill() string {
+// kill sends SIGKILL and returns when the process is gone.
+func (p *process) kill() {
 	p.cmd.Process.Kill()
 	<-p.exited
 	p.cmd = nil
-	return p.output.String()
+}
+
+// pause stops the process for a while, as a machine that is suspended or short of memory does.
+func (p *process) pause(d time.Duration) error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	time.Sleep(d)
+	return p.cmd.Process.Signal(syscall.SIGCONT)
 }
 
 // stop sends SIGTERM and returns the exit error.
