@@ -2,4 +2,9 @@
 
 package chaos_test
 
-func init() { buildFlags = append(buildFlags, "-tags", "plant") }
+import "github.com/ottlaio/ottla/internal/plant"
+
+func init() {
+	buildFlags = append(buildFlags, "-tags", "plant")
+	brokerEnv = append(brokerEnv, "OTTLA_PLANT="+string(plant.Planted()))
+}

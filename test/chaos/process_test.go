@@ -72,7 +72,7 @@ func newProcess(t *testing.T, settings ...string) *process {
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}
-	p := &process{binary: binary, addr: addr, args: args}
+	p := &process{binary: binary, addr: addr, args: args, env: brokerEnv}
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			p.kill()
