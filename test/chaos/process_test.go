@@ -137,6 +137,20 @@ func (p *process) serving(ctx context.Context) error {
 	}
 }
 
+// says waits until the broker has written words, and returns what it has written.
+func (p *process) says(ctx context.Context, words string) (string, error) {
+	for {
+		if s := p.output.String(); strings.Contains(s, words) {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return p.output.String(), fmt.Errorf("the broker does not say %q: %w", words, context.Cause(ctx))
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
 // kill sends SIGKILL and returns when the process is gone.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
