@@ -102,17 +102,32 @@ func OpenEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 	if err := os.Chmod(cfg.Dir, 0o700); err != nil { // it may have been there already
 		return nil, fmt.Errorf("open metadata store: %w", err)
 	}
+	if err := setAsideUnfinished(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("open metadata store %s: %w", cfg.Dir, err)
+	}
 	space := newSpaceGuard(cfg)
 	if err := space.makeRoom(); err != nil {
 		return nil, fmt.Errorf("open metadata store %s: %w", cfg.Dir, err)
 	}
 	e := &Etcd{log: cfg.Logger, space: space, alarm: &alarm{failed: make(chan struct{})}}
 	e.quit, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := e.start(ctx, cfg.Dir); err != nil {
+	if err := e.bootstrap(ctx, cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open metadata store %s: %w", cfg.Dir, errors.Join(err, e.Close()))
 	}
 	e.spawn(func() { space.watch(e.quit) })
 	return e, nil
+}
+
+// bootstrap starts etcd, and makes a new member first if there is none that has ever been ready.
+func (e *Etcd) bootstrap(ctx context.Context, dir string) error {
+	due, err := beginBootstrap(dir)
+	if err != nil {
+		return err
+	}
+	if err := e.start(ctx, dir); err != nil || !due {
+		return err
+	}
+	return endBootstrap(dir)
 }
 
 func etcdConfig(dir string, lg *zap.Logger) (*embed.Config, error) {
@@ -174,6 +189,9 @@ func (e *Etcd) start(ctx context.Context, dir string) error {
 		return e.alarm.cause()
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+	if err := noteReady(dir); err != nil {
+		return err
 	}
 	e.client = v3client.New(e.etcd.Server)
 	return nil
