@@ -111,23 +111,11 @@ func OpenEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 	}
 	e := &Etcd{log: cfg.Logger, space: space, alarm: &alarm{failed: make(chan struct{})}}
 	e.quit, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := e.bootstrap(ctx, cfg.Dir); err != nil {
+	if err := e.start(ctx, cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open metadata store %s: %w", cfg.Dir, errors.Join(err, e.Close()))
 	}
 	e.spawn(func() { space.watch(e.quit) })
 	return e, nil
-}
-
-// bootstrap starts etcd, and makes a new member first if there is none that has ever been ready.
-func (e *Etcd) bootstrap(ctx context.Context, dir string) error {
-	due, err := beginBootstrap(dir)
-	if err != nil {
-		return err
-	}
-	if err := e.start(ctx, dir); err != nil || !due {
-		return err
-	}
-	return endBootstrap(dir)
 }
 
 func etcdConfig(dir string, lg *zap.Logger) (*embed.Config, error) {
