@@ -46,8 +46,6 @@ var codes = []struct {
 	{storage.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
-	{storage.ErrUnknownProducerID, kerr.UnknownProducerID},
-	{storage.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
 	{storage.ErrNoSpace, kerr.KafkaStorageError},
 	{storage.ErrFailed, kerr.KafkaStorageError},
 	{storage.ErrDamage, kerr.KafkaStorageError},

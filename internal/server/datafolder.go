@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
 // metaFile names the file that makes a folder ours. It has the name and the form that Kafka's has, and one more line of our own.
@@ -173,19 +174,11 @@ func (f *dataFolder) writeMeta(name string) error {
 		return err
 	}
 	for _, dir := range []string{f.path, filepath.Dir(f.path)} {
-		if err := syncFolder(dir); err != nil {
+		if err := disk.SyncDir(disk.Default(), dir); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // newClusterID makes an id of the form that Kafka's are: 16 random bytes as URL-safe base64.

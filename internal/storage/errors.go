@@ -13,10 +13,6 @@ var (
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	// ErrInvalidProducerEpoch: the batch carries an older epoch than the partition knows of its producer (KIP-98).
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
-	// ErrUnknownProducerID: the partition knows nothing of the producer where it would have to.
-	ErrUnknownProducerID = errors.New("unknown producer id")
-	// ErrDuplicateSequence: the batch was appended before, too long ago for its offsets to be known still (KIP-98).
-	ErrDuplicateSequence = errors.New("duplicate sequence number")
 	// ErrNoSpace: no room in the wal, in the tail's budget or on the disk. Nothing has changed; the append may be retried.
 	ErrNoSpace = errors.New("no space for the append")
 	// ErrFailed: a write or a sync has failed, and the engine has given up its state. See Engine.Err.

@@ -110,11 +110,7 @@ func (l *Log) reuse(f *file, number uint64) bool {
 
 func (l *Log) create(number uint64, size int64) bool {
 	start := time.Now()
-	var h mediumFile
-	err := disk.CheckRoom(l.cfg.FS, l.cfg.Dir, size, l.cfg.MinFreeBytes)
-	if err == nil {
-		h, err = l.medium.create(number, size, l.stop.Load)
-	}
+	h, err := l.medium.create(number, size, l.cfg.MinFreeBytes, l.stop.Load)
 	l.mu.Lock()
 	l.stats.FillTime += time.Since(start)
 	if err == nil {

@@ -18,8 +18,9 @@ import (
 type medium interface {
 	// list returns the numbers of all files, in order.
 	list() ([]uint64, error)
-	// create makes file number of size zero bytes. File and name are durable when it returns. If stop reports true it gives up.
-	create(number uint64, size int64, stop func() bool) (mediumFile, error)
+	// create makes file number of size zero bytes, if that leaves floor bytes free on the disk. File and name are durable when it
+	// returns. If stop reports true it gives up.
+	create(number uint64, size, floor int64, stop func() bool) (mediumFile, error)
 	// reuse gives file old a new number. The new name is durable when it returns.
 	reuse(old, number uint64) (mediumFile, error)
 	// open opens a file for recovery.
@@ -75,10 +76,10 @@ func (d *folder) list() ([]uint64, error) {
 	return numbers, nil
 }
 
-func (d *folder) create(number uint64, size int64, stop func() bool) (mediumFile, error) {
+func (d *folder) create(number uint64, size, floor int64, stop func() bool) (mediumFile, error) {
 	name := d.name(number)
 	// Trying without the room would take the last of it from others for a moment.
-	if err := disk.CheckRoom(d.fs, d.dir, size, 0); err != nil {
+	if err := disk.CheckRoom(d.fs, d.dir, size, floor); err != nil {
 		return nil, fmt.Errorf("make wal file %s: %w", name, err)
 	}
 	err := d.fill(name, size, stop)

@@ -132,7 +132,7 @@ func (l *Log) firstFile(r *recovery) (*file, error) {
 	never := func() bool { return false }
 	for size := l.cfg.FirstFileBytes; ; size = max(size/4&^(maxBlockBytes-1), minFileBytes) {
 		start := time.Now()
-		h, err := l.medium.create(number, size, never)
+		h, err := l.medium.create(number, size, 0 /* floor */, never)
 		if err == nil {
 			l.stats.FilesMade++
 			l.stats.FillTime += time.Since(start)
