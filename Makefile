@@ -1,7 +1,7 @@
 # The two commands of the README, `go run ./cmd/ottla serve` and `go test ./...`, need no make. This file is for those who like it
 # and for what needs more than Go.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fix-lint build cross interop fuzz bench generate verify-generate clean
+.PHONY: help run test prove lint fix-lint build cross interop fuzz bench generate verify-generate clean
 
 TOOLS := -modfile=tools/go.mod
 FUZZTIME ?= 10s
@@ -14,6 +14,9 @@ run: ## a broker on 127.0.0.1:9092 with its data in ./data
 
 test: ## every test that needs only Go (RACE=1 adds the race detector)
 	go test $(if $(RACE),-race) -timeout 20m ./...
+
+prove: ## proofs that nothing acknowledged is lost, with a ledger line for each; PROVE=long takes hours
+	go run ./test/prove
 
 lint: ## gofmt, go vet, golangci-lint and the pinned minimums of dependencies
 	go tool $(TOOLS) golangci-lint run ./...

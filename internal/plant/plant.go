@@ -3,7 +3,7 @@
 //
 // The places are in the paths that production takes, each a call of On. A build with the tag `plant` has the bug that OTTLA_PLANT
 // names. In every other build On is a constant false that the compiler removes together with what depends on it: the binary holds
-// no trace. test/chaos/plant_test.go says which proof catches which bug.
+// no trace. test/prove/planted.go says which proof catches which bug.
 package plant
 
 // Bug is the name of a planted bug, as OTTLA_PLANT has it.

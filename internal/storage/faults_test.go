@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
 )
 
@@ -211,11 +212,9 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	}
 	kill(e)
 
-	rng := rand.New(rand.NewPCG(7, 7))
-	flips := 800
-	if raceEnabled {
-		flips = 100
-	}
+	flips, seed := proof.Times(t, 100, 2000, 1_000_000), proof.Seed(t)
+	row := proof.Start(t, "bit-rot", "bits flipped", seed)
+	rng := rand.New(rand.NewPCG(seed, 7))
 	found := 0
 	for range flips {
 		image := fs.CrashImageKeeping(rng, 100)
@@ -227,13 +226,15 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 		case errors.Is(err, errDamageNamed):
 			found++
 		case err != nil:
+			row.Lost(1)
 			t.Fatalf("%s: %v", what, err)
 		}
+		row.Tried(1)
 	}
 	if found == 0 {
 		t.Fatal("no flipped bit was found")
 	}
-	t.Logf("%d of %d flipped bits were found, the others did no harm", found, flips)
+	row.Note("%d were found, the others did no harm", found)
 }
 
 var errDamageNamed = errors.New("damage was named")

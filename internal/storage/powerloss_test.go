@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -37,7 +36,7 @@ import (
 //   - a deleted topic is gone, one whose deletion was not acknowledged is whole or gone.
 
 const (
-	powerLossOps     = 2000 // operations of the workload
+	powerLossOps     = 2000 // operations of a workload
 	powerLossChoices = 8    // images after each write and sync
 )
 
@@ -481,33 +480,25 @@ func (v modelView) checkProducers(p *Partition) error {
 	return nil
 }
 
-// TestNothingAcknowledgedIsLostWhenPowerFails is the whole of it. POWERLOSS=n runs n workloads with other seeds; SEED fixes the first,
-// POWERLOSS_OPS the operations of each.
+// TestNothingAcknowledgedIsLostWhenPowerFails is the whole of it. TIMES is the number of operations, SEED replays them.
 func TestNothingAcknowledgedIsLostWhenPowerFails(t *testing.T) {
-	runs, seed := 1, uint64(1)
-	if s := os.Getenv("POWERLOSS"); s != "" {
-		runs, _ = strconv.Atoi(s)
-		seed = uint64(time.Now().UnixNano())
-	}
-	if s := os.Getenv("SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	ops := powerLossOps
-	if s := os.Getenv("POWERLOSS_OPS"); s != "" {
-		ops, _ = strconv.Atoi(s)
-	}
+	ops, seed := proof.Times(t, 400, 2*powerLossOps, 500*powerLossOps), proof.Seed(t)
+	row := proof.Start(t, "power-loss", "images of the engine", seed)
 	every := 1
 	if raceEnabled {
-		every = 50
+		every = 10
 	}
-	for run := range runs {
-		powerLossRun(t, seed+uint64(run), ops, powerLossChoices, every)
+	points := 0
+	for run := uint64(0); ops > 0 && !t.Failed(); run++ {
+		points += powerLossRun(t, row, seed+run, min(ops, powerLossOps), powerLossChoices, every)
+		ops -= powerLossOps
 	}
+	row.Note("at each of %d writes and syncs", points)
 }
 
-func powerLossRun(t *testing.T, seed uint64, ops, choices, every int) {
+// powerLossRun is one workload. It returns the number of its writes and syncs.
+func powerLossRun(t *testing.T, row *proof.Proof, seed uint64, ops, choices, every int) int {
 	t.Helper()
-	t.Logf("SEED=%d", seed)
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // engines come and go by the ten thousand
 	w := &powerLoss{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), hookRNG: rand.New(rand.NewPCG(seed, 2)),
@@ -515,7 +506,6 @@ func powerLossRun(t *testing.T, seed uint64, ops, choices, every int) {
 		images: make(chan lossImage, 64),
 	}
 	var checkers sync.WaitGroup
-	var checked atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
 		checkers.Go(func() {
 			for image := range w.images {
@@ -524,9 +514,10 @@ func powerLossRun(t *testing.T, seed uint64, ops, choices, every int) {
 				}
 				if err := image.check(w); err != nil {
 					w.failed.Store(true)
-					t.Errorf("power loss after operation %d (%s): %v", image.n, image.at, err)
+					row.Lost(1)
+					t.Errorf("SEED=%d: power loss after operation %d (%s): %v", seed, image.n, image.at, err)
 				}
-				checked.Add(1)
+				row.Tried(1)
 			}
 		})
 	}
@@ -536,5 +527,5 @@ func powerLossRun(t *testing.T, seed uint64, ops, choices, every int) {
 	w.fs.SetHook(nil)
 	close(w.images)
 	checkers.Wait()
-	t.Logf("%d operations, %d writes and syncs, %d images", ops, w.points, checked.Load())
+	return w.points
 }

@@ -3,6 +3,5 @@
 package chaos_test
 
 func init() {
-	raceEnabled = true
 	buildFlags = append(buildFlags, "-race")
 }

@@ -5,6 +5,3 @@ var buildFlags []string
 
 // brokerEnv is added to the environment of the binary under test.
 var brokerEnv []string
-
-// raceEnabled tells that the race detector slows everything down.
-var raceEnabled bool

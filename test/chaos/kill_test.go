@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/ottlaio/ottla/internal/proof"
 )
 
 const (
@@ -33,14 +34,10 @@ const (
 //   - no committed offset ever went back behind an acknowledged commit or beyond the log, and the group was given every record;
 //   - a topic whose creation was acknowledged exists, one whose deletion was acknowledged does not.
 //
-// KILLS says how often (default 50, 20 with the race detector), SEED replays the moments.
+// TIMES says how often, SEED replays the moments.
 func TestKillNineLosesNothing(t *testing.T) {
-	kills := numberFrom(t, "KILLS", 50)
-	if raceEnabled {
-		kills = numberFrom(t, "KILLS", 20)
-	}
-	seed := uint64(numberFrom(t, "SEED", int(time.Now().UnixNano())))
-	t.Logf("SEED=%d", seed)
+	kills, seed := proof.Times(t, 20, 60, 20_000), proof.Seed(t)
+	row := proof.Start(t, "sigkill", "kills under load", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	// Small segments and a small wal: rolls, checkpoints and recycled files happen within one run.
@@ -50,7 +47,6 @@ func TestKillNineLosesNothing(t *testing.T) {
 	load := startLoad(ctx, t, broker, seed)
 	passing := startPassing(ctx, t, broker.addr)
 
-	began := time.Now()
 	var restarts []time.Duration
 	for kill := range kills {
 		// Most kills come under load, some after the group or the topics have got on, and some while the broker recovers from the one
@@ -87,29 +83,16 @@ func TestKillNineLosesNothing(t *testing.T) {
 	if err := broker.serving(ctx); err != nil {
 		t.Fatal(err)
 	}
-	took := time.Since(began)
 	topics := passing.finish(ctx, t)
 	load.finish(ctx, t)
 	if err := broker.stop(); err != nil {
 		t.Errorf("the last stop, by SIGTERM: %v", err)
 	}
 	slices.Sort(restarts)
-	t.Logf("%d kills in %.0f s, %d records acknowledged, %d consumed, %d commits, %d topics came and went; restarts took %d ms in the middle and %d ms at most",
-		kills, took.Seconds(), load.acked.count(), load.group.count(), load.group.commits.Load(), topics,
+	row.Tried(int64(kills))
+	row.Note("%d records acknowledged, %d consumed, %d commits, %d topics came and went; restarts took %d ms in the middle and %d ms at most",
+		load.acked.count(), load.group.count(), load.group.commits.Load(), topics,
 		restarts[len(restarts)/2].Milliseconds(), restarts[len(restarts)-1].Milliseconds())
-}
-
-func numberFrom(t *testing.T, env string, def int) int {
-	t.Helper()
-	s := os.Getenv(env)
-	if s == "" {
-		return def
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("%s=%q is not a number", env, s)
-	}
-	return n
 }
 
 func createTopic(ctx context.Context, t *testing.T, addr string) {

@@ -16,8 +16,11 @@ import (
 	"time"
 )
 
-// buildBroker builds the real binary once for all tests of the package.
+// buildBroker builds the real binary once for all tests of the package. PROVE_BINARY names one that is built already.
 var buildBroker = sync.OnceValues(func() (string, error) {
+	if binary := os.Getenv("PROVE_BINARY"); binary != "" {
+		return binary, nil
+	}
 	dir, err := os.MkdirTemp("", "ottla-chaos")
 	if err != nil {
 		return "", err

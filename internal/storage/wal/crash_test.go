@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
 )
 
@@ -99,15 +100,14 @@ func (s snapshot) check(got []replayed) (*model, error) {
 // what a power loss could leave after the operations of the file system, opens each and goes on with some of them.
 func TestAcknowledgedEntriesSurvivePowerLossAtEveryStep(t *testing.T) {
 	t.Parallel()
-	seeds := 20
-	if testing.Short() {
-		seeds = 5
-	}
-	for seed := range seeds {
-		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+	seeds, first := proof.Times(t, 10, 100, 20_000), proof.Seed(t)
+	row := proof.Start(t, "wal-power-loss", "workloads, at random steps", first)
+	for i := range uint64(seeds) {
+		t.Run(strconv.FormatUint(first+i, 10), func(t *testing.T) {
 			t.Parallel()
-			rng := rand.New(rand.NewPCG(uint64(seed), 1))
-			crashAndRecover(t, rng, newFS(t), &model{unsafe: seed%4 == 3}, 3 /* depth */)
+			rng := rand.New(rand.NewPCG(first+i, 1))
+			crashAndRecover(t, rng, newFS(t), &model{unsafe: i%4 == 3}, 3 /* depth */)
+			row.Tried(1)
 		})
 	}
 }

@@ -1,0 +1,19 @@
+package main
+
+// row is a proof: a test that reports to the ledger (see internal/proof), run as a process of its own.
+type row struct {
+	name string   // as in the ledger, and as an argument of this command
+	pkg  string   // folder of the test's package
+	test string   // name of the test
+	env  []string // beyond what the user has set
+	// alone keeps every other row away meanwhile: it measures time.
+	alone bool
+}
+
+// rows are all proofs but those of planted bugs. A test may report several lines.
+var rows = []row{
+	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
+	{name: "power-loss", pkg: "internal/storage", test: "TestNothingAcknowledgedIsLostWhenPowerFails"},
+	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
+	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
+}
