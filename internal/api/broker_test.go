@@ -76,7 +76,7 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	}
 	empty := b.metadata.Subscribe(b.follow)
 	b.follow(empty, b.metadata.Image())
-	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{Topic: testOffsetsTopic{b}, Topics: testOffsetsTopic{b}, Logger: logger})
+	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{Topic: testOffsetsTopic{b}, Topics: GroupTopics(b.metadata), Logger: logger})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -157,14 +157,6 @@ func (b *testBroker) follow(prev, next *metadata.Image) {
 // testOffsetsTopic is __consumer_offsets for the group coordinator.
 type testOffsetsTopic struct{ *testBroker }
 
-func (o testOffsetsTopic) TopicID(name string) (base.TopicID, bool) {
-	t, ok := o.metadata.Image().Topic(name)
-	if !ok {
-		return base.TopicID{}, false
-	}
-	return t.ID, true
-}
-
 func (o testOffsetsTopic) Ensure(ctx context.Context) error {
 	r := o.metadata.CreateTopics(ctx, []metadata.NewTopic{{
 		Name: group.Topic, Partitions: 4, ReplicationFactor: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"},
@@ -184,8 +176,11 @@ func (o testOffsetsTopic) Partitions() int32 {
 }
 
 func (o testOffsetsTopic) Log(partition int32) (coordinator.Log, error) {
-	id, _ := o.TopicID(group.Topic)
-	p, ok := o.engine.Partition(base.TopicIDPartition{ID: id, Partition: partition})
+	t, ok := o.metadata.Image().Topic(group.Topic)
+	if !ok {
+		return nil, coordinator.ErrNotCoordinator
+	}
+	p, ok := o.engine.Partition(base.TopicIDPartition{ID: t.ID, Partition: partition})
 	if !ok {
 		return nil, coordinator.ErrNotCoordinator
 	}

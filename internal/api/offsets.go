@@ -83,9 +83,8 @@ func (a *API) offsetCommit(_ context.Context, c *call, req *kmsg.OffsetCommitReq
 //
 //   - An offset that is not there is -1, without error; so are all of a group that does not exist.
 //   - v2 asks for all offsets by naming no topics, and has an error for the whole answer; v5 (KIP-320) leader epochs; v7 (KIP-447)
-//     requireStable, which has nothing to wait for while there are no transactions; v8 (KIP-709) several groups; v10 topics by id.
-//
-// Left out on purpose: the member epoch of v9, which only members of the consumer protocol have.
+//     requireStable, which has nothing to wait for while there are no transactions; v8 (KIP-709) several groups; v9 (KIP-848) member and
+//     member epoch; v10 topics by id.
 func (a *API) offsetFetch(_ context.Context, c *call, req *kmsg.OffsetFetchRequest) (wire.Pending, error) {
 	groups := req.Groups
 	if req.Version < 8 {
@@ -128,13 +127,13 @@ type offsetFetch struct {
 	version int16
 	unknown []kmsg.OffsetFetchResponseGroupTopic // topics by ids that do not exist
 	known   []group.FetchTopic
-	pending *coordinator.Call[[]group.FetchedTopic]
+	pending *coordinator.Call[group.Fetched]
 }
 
 func (a *API) fetchGroupOffsets(version int16, g *kmsg.OffsetFetchRequestGroup) *offsetFetch {
 	f := &offsetFetch{asked: g, version: version}
 	if g.Topics == nil {
-		f.pending = a.groups.FetchAllOffsets(g.Group)
+		f.pending = a.groups.FetchAllOffsets(g.Group, g.MemberID, g.MemberEpoch)
 		return f
 	}
 	image := a.view().image
@@ -151,20 +150,24 @@ func (a *API) fetchGroupOffsets(version int16, g *kmsg.OffsetFetchRequestGroup) 
 		}
 		f.known = append(f.known, in)
 	}
-	f.pending = a.groups.FetchOffsets(g.Group, f.known)
+	f.pending = a.groups.FetchOffsets(g.Group, g.MemberID, g.MemberEpoch, f.known)
 	return f
 }
 
 func (a *API) fetchedGroupOffsets(ctx context.Context, c *call, f *offsetFetch) kmsg.OffsetFetchResponseGroup {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = f.asked.Group
-	topics, err := f.pending.Wait(ctx)
-	if err != nil {
+	fetched, err := f.pending.Wait(ctx)
+	switch {
+	case err != nil:
 		out.ErrorCode = a.codeOf(c, err)
+		return out
+	case fetched.Code != nil:
+		out.ErrorCode = fetched.Code.Code
 		return out
 	}
 	image := a.view().image
-	for i, t := range topics {
+	for i, t := range fetched.Topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
 		rt.Topic, rt.Partitions = t.Name, t.Partitions
 		if f.asked.Topics != nil {

@@ -26,6 +26,7 @@ type imageState struct {
 	clusterID  string
 	clusterMod int64
 	revision   int64
+	topicsMod  int64 // see TopicsRevision
 
 	leaderEpochs counter
 	producerIDs  counter
@@ -58,6 +59,9 @@ func (i *Image) ClusterID() string { return i.clusterID }
 
 // Revision returns the revision of the store that the image is of.
 func (i *Image) Revision() int64 { return i.revision }
+
+// TopicsRevision returns the revision at which any topic was last created, changed or deleted.
+func (i *Image) TopicsRevision() int64 { return i.topicsMod }
 
 // LeaderEpoch returns the epoch that all partitions are led with, NoLeaderEpoch before the first BeginEpoch ever.
 func (i *Image) LeaderEpoch() base.LeaderEpoch { return base.LeaderEpoch(i.leaderEpochs.next - 1) }

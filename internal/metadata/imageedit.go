@@ -95,6 +95,7 @@ func (e *imageEdit) put(kv KV) {
 		err = putCounter(kv, &e.s.producerIDs)
 	case key == keyTopicGuard:
 		e.s.guard, err = decodeGuard(kv)
+		e.s.topicsMod = max(e.s.topicsMod, kv.ModRevision)
 	default:
 		e.unknown = append(e.unknown, key)
 	}
@@ -125,6 +126,7 @@ func (e *imageEdit) putTopic(kv KV) error {
 		e.s.sum = e.s.sum.without(old.ID)
 	}
 	e.s.sum = e.s.sum.with(t.ID)
+	e.s.topicsMod = max(e.s.topicsMod, kv.ModRevision)
 	e.s.partitions += int(partitions)
 	e.topics.set(name, t)
 	e.ids.set(t.ID, t)

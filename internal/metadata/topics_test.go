@@ -269,3 +269,38 @@ func TestDeletedTopicsLeaveTombstones(t *testing.T) {
 		m.Close()
 	})
 }
+
+func TestTopicsRevisionGrowsWithTheTopicsAlone(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s Store) {
+		m := openOn(t, s)
+		last := m.Image().TopicsRevision()
+		step := func(what string, grows bool, change func() error) {
+			t.Helper()
+			if err := change(); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			now := m.Image().TopicsRevision()
+			if now < last || (now > last) != grows {
+				t.Errorf("%s: from %d to %d", what, last, now)
+			}
+			last = now
+		}
+		var id base.TopicID
+		step("create", true, func() error { id = mustCreate(t, m, "a", "b")[0].ID; return nil })
+		step("broker settings", false, func() error {
+			return m.AlterConfigs(t.Context(), Resource{ResourceBroker, ""}, func(map[string]string) (map[string]string, error) {
+				return map[string]string{"k": "v"}, nil
+			})
+		})
+		step("grow", true, func() error {
+			return m.CreatePartitions(t.Context(), []NewPartitions{{Topic: "b", Count: 2}}, false)[0]
+		})
+		step("delete", true, func() error { return m.DeleteTopics(t.Context(), []base.TopicID{id})[0] })
+		m.Close()
+		again := openOn(t, s)
+		if now := again.Image().TopicsRevision(); now != last {
+			t.Errorf("%d after opening again, was %d", now, last)
+		}
+		again.Close()
+	})
+}

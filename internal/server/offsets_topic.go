@@ -18,17 +18,6 @@ import (
 
 func brokerName(id base.BrokerID) string { return strconv.Itoa(int(id)) }
 
-// topicIDs implements group.Topics.
-type topicIDs struct{ metadata *metadata.Metadata }
-
-func (t topicIDs) TopicID(name string) (base.TopicID, bool) {
-	topic, ok := t.metadata.Image().Topic(name)
-	if !ok {
-		return base.TopicID{}, false
-	}
-	return topic.ID, true
-}
-
 // offsetsTopic is __consumer_offsets as the coordinator's runtime sees it: it implements coordinator.Topic.
 type offsetsTopic struct {
 	cfg      *config.Broker

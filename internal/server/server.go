@@ -165,7 +165,7 @@ func (s *Server) openEngine(ctx context.Context) error {
 func (s *Server) startGroups(context.Context) (err error) {
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
 		Topic:     &offsetsTopic{cfg: s.cfg, metadata: s.metadata, engine: s.engine},
-		Topics:    topicIDs{s.metadata},
+		Topics:    api.GroupTopics(s.metadata),
 		Logger:    s.logger,
 		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
 	})

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,43 +11,39 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
-// classicType is the type that groups of the classic protocol are listed with (KIP-848).
-const classicType = "classic"
-
 // ListGroups handles ListGroups v0–5 for one partition. v4 (KIP-518) filters by state, v5 (KIP-848) by type; both without regard
 // to case, states also without regard to blanks around them; what no group is simply matches nothing.
 func (m *Machine) ListGroups(req *kmsg.ListGroupsRequest) []kmsg.ListGroupsResponseGroup {
-	if len(req.TypesFilter) > 0 && !slices.ContainsFunc(req.TypesFilter, func(t string) bool {
-		return strings.EqualFold(t, classicType)
-	}) {
-		return nil
+	among := func(filter []string, name string) bool {
+		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, name) })
+	}
+	states := make([]string, len(req.StatesFilter))
+	for i, s := range req.StatesFilter {
+		states[i] = strings.TrimSpace(s)
 	}
 	var listed []kmsg.ListGroupsResponseGroup
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		g := m.groups[id]
-		if len(req.StatesFilter) > 0 && !slices.ContainsFunc(req.StatesFilter, func(s string) bool {
-			return strings.EqualFold(strings.TrimSpace(s), g.state.String())
-		}) {
+		l := kmsg.NewListGroupsResponseGroup()
+		l.Group, l.ProtocolType, l.GroupState, l.GroupType = id, g.protocolName(), g.stateName(), string(g.kind())
+		if !among(states, l.GroupState) || !among(req.TypesFilter, l.GroupType) {
 			continue
 		}
-		l := kmsg.NewListGroupsResponseGroup()
-		l.Group, l.ProtocolType, l.GroupState, l.GroupType = id, g.protocolType, g.state.String(), classicType
 		listed = append(listed, l)
 	}
 	return listed
 }
 
-// DescribeGroup handles one group of DescribeGroups v0–6. A group that does not exist is Dead; v6 (KIP-1043) says
-// GROUP_ID_NOT_FOUND as well.
+// DescribeGroup handles one group of DescribeGroups v0–6. A group that does not exist, or is not a classic one, is Dead; v6 (KIP-1043)
+// says GROUP_ID_NOT_FOUND as well.
 func (m *Machine) DescribeGroup(version int16, id string) kmsg.DescribeGroupsResponseGroup {
 	d := kmsg.NewDescribeGroupsResponseGroup()
 	d.Group = id
-	g := m.groups[id]
-	if g == nil {
+	g, refused := as[*classicGroup](m, id, "classic")
+	if refused != nil {
 		d.State = deadName
 		if version >= 6 {
-			d.ErrorCode = kerr.GroupIDNotFound.Code
-			d.ErrorMessage = ptr(fmt.Sprintf("Group %s not found.", id))
+			d.ErrorCode, d.ErrorMessage = refused.Code.Code, &refused.Text
 		}
 		return d
 	}
@@ -75,7 +70,7 @@ func (m *Machine) DeleteGroup(fx *coordinator.Effects, id string) *kerr.Error {
 	switch {
 	case g == nil:
 		return kerr.GroupIDNotFound
-	case g.state != empty:
+	case !g.isEmpty():
 		return kerr.NonEmptyGroup
 	}
 	topics := m.offsets[id]
@@ -84,16 +79,6 @@ func (m *Machine) DeleteGroup(fx *coordinator.Effects, id string) *kerr.Error {
 			fx.Append(offsetKey(id, topic, p), nil)
 		}
 	}
-	m.entomb(fx, g)
+	g.entomb(m, fx)
 	return nil
-}
-
-// entomb writes a group's tombstone. The clients whose first join is under way have to start again.
-func (m *Machine) entomb(fx *coordinator.Effects, g *classicGroup) {
-	fx.CancelTimer(joinTimer(g))
-	fx.CancelTimer(syncTimer(g))
-	for id := range g.pending {
-		fx.CancelTimer(sessionTimer(g, id))
-	}
-	fx.Append(groupKey(g.id), nil)
 }

@@ -2,6 +2,12 @@
 // that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
 // __consumer_offsets. A group lives in the partition that its name hashes to. docs/formats/groups.md has the records.
 //
+// # Kinds of groups
+//
+// A Machine holds groups of all kinds under one name space, and the offsets of all of them. What it needs of every group, for listing,
+// deleting, expiry and offsets, is the interface group; a kind adds a type that implements it, its requests as methods of Machine, and
+// rows in recordTypes. A group of one kind that is addressed as another is not found (see as).
+//
 // # States of a classic group
 //
 //	                 a member joins

@@ -19,41 +19,34 @@ import (
 func (m *Machine) expire(fx *coordinator.Effects) {
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		g := m.groups[id]
-		if m.expireOffsets(fx, g) && g.state == empty {
-			m.entomb(fx, g)
+		if m.expireOffsets(fx, id, g) && g.isEmpty() {
+			g.entomb(m, fx)
 		}
 	}
 }
 
 // expireOffsets reports whether the group has no offsets left.
-func (m *Machine) expireOffsets(fx *coordinator.Effects, g *classicGroup) bool {
+func (m *Machine) expireOffsets(fx *coordinator.Effects, group string, g group) bool {
 	retention := m.env.Config.OffsetsRetention.Milliseconds()
 	now := fx.Now.UnixMilli()
-	from := func(c *committed) int64 { return c.at }
-	may := true
-	if g.protocolType != "" {
-		switch {
-		case g.state == empty && g.since != base.NoTimestamp:
-			from = func(*committed) int64 { return g.since }
-		case g.state == empty:
-		case g.consumers() && g.subscribed != nil && g.state == stable:
-		default:
-			may = false
-		}
-	}
+	since := g.retention()
 	none := true
-	topics := m.offsets[g.id]
+	topics := m.offsets[group]
+	image := m.env.Topics.Image()
 	for _, topic := range slices.Sorted(maps.Keys(topics)) {
-		id, _ := m.env.Topics.TopicID(topic)
+		id := topicID(image, topic)
 		subscribed := g.subscribes(topic)
 		for _, p := range slices.Sorted(maps.Keys(topics[topic])) {
 			c := topics[topic][p]
-			expired := now-from(&c) >= retention
-			if c.expire != base.NoTimestamp {
-				expired = now >= c.expire
+			expired := since != nil && !subscribed
+			switch {
+			case c.expire != base.NoTimestamp:
+				expired = expired && now >= c.expire
+			case expired:
+				expired = now-since(&c) >= retention
 			}
-			if may && !subscribed && expired || differentTopics(c.topicID, id) {
-				fx.Append(offsetKey(g.id, topic, p), nil)
+			if expired || differentTopics(c.topicID, id) {
+				fx.Append(offsetKey(group, topic, p), nil)
 			} else {
 				none = false
 			}
@@ -64,12 +57,13 @@ func (m *Machine) expireOffsets(fx *coordinator.Effects, g *classicGroup) bool {
 
 // TopicsDeleted removes the offsets committed for deleted topics. One of the same name may exist by now; its own offsets stay.
 func (m *Machine) TopicsDeleted(fx *coordinator.Effects, names []string) {
+	image := m.env.Topics.Image()
 	for _, group := range slices.Sorted(maps.Keys(m.offsets)) {
 		for _, name := range names {
-			id, exists := m.env.Topics.TopicID(name)
+			t, exists := image.Topic(name)
 			partitions := m.offsets[group][name]
 			for _, p := range slices.Sorted(maps.Keys(partitions)) {
-				if c := partitions[p]; !exists || c.topicID != id {
+				if c := partitions[p]; !exists || c.topicID != t.ID {
 					fx.Append(offsetKey(group, name, p), nil)
 				}
 			}

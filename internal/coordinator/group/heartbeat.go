@@ -10,7 +10,7 @@ import (
 // Heartbeat handles Heartbeat v0–4: a member is alive, and learns whether it has to join again.
 func (m *Machine) Heartbeat(fx *coordinator.Effects, req *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
 	resp := kmsg.NewPtrHeartbeatResponse()
-	g := m.groups[req.Group]
+	g := m.classic(req.Group)
 	switch {
 	case req.Group == "":
 		resp.ErrorCode = kerr.InvalidGroupID.Code
@@ -47,7 +47,7 @@ func (m *Machine) LeaveGroup(fx *coordinator.Effects, req *kmsg.LeaveGroupReques
 	if req.Version < 3 {
 		members = []kmsg.LeaveGroupRequestMember{{MemberID: req.MemberID}}
 	}
-	g := m.groups[req.Group]
+	g := m.classic(req.Group)
 	left := 0
 	for _, leaving := range members {
 		answer := kmsg.NewLeaveGroupResponseMember()

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
 )
@@ -171,7 +172,7 @@ func (h *historian) write(key string) {
 	req.Version, req.Group, req.Generation = 9, group, -1
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset = int32(key[len(key)-1]-'0'), offset
-	topics := []CommitTopic{{Name: "t", ID: topicID(1), Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	topics := []CommitTopic{{Name: "t", ID: base.TopicID{15: 1}, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
 	expect(h.runner, key, h.service.CommitOffsets(req, topics), func(done Committed) []string {
 		if done.Code != nil || done.Partitions[0][0] != 0 {
 			h.failf("commit of %s=%d: %v", key, offset, done)
@@ -185,9 +186,9 @@ func (h *historian) write(key string) {
 func (h *historian) read(key string) {
 	group, _, _ := strings.Cut(key, " ")
 	before := h.known[key]
-	topics := []FetchTopic{{Name: "t", ID: topicID(1), Partitions: []int32{int32(key[len(key)-1] - '0')}}}
-	expect(h.runner, key, h.service.FetchOffsets(group, topics), func(fetched []FetchedTopic) []string {
-		got := max(fetched[0].Partitions[0].Offset, 0)
+	topics := []FetchTopic{{Name: "t", ID: base.TopicID{15: 1}, Partitions: []int32{int32(key[len(key)-1] - '0')}}}
+	expect(h.runner, key, h.service.FetchOffsets(group, nil, -1, topics), func(fetched Fetched) []string {
+		got := max(fetched.Topics[0].Partitions[0].Offset, 0)
 		if got < before || got > h.attempted[key] {
 			h.failf("%s is %d; want %d, which was answered before, to %d, which was tried", key, got, before, h.attempted[key])
 		}
@@ -319,16 +320,13 @@ func (h *historian) checkReplay() {
 		if len(fx.Records()) > 0 {
 			return // of this batch, which is not in the log yet
 		}
+		kept := &Machine{groups: map[string]group{}, offsets: m.offsets}
 		for id, g := range m.groups {
-			if g.state == preparing || g.state == completing {
+			if c, ok := g.(*classicGroup); ok && (c.state == preparing || c.state == completing) {
 				delete(replayed.groups, id) // what members do is recorded when they are done
+				continue
 			}
-		}
-		kept := &Machine{groups: map[string]*classicGroup{}, offsets: m.offsets}
-		for id, g := range m.groups {
-			if g.state == stable || g.state == empty {
-				kept.groups[id] = g
-			}
+			kept.groups[id] = g
 		}
 		want, got := dumpMachine(kept, h.began, true), dumpMachine(replayed, h.began, true)
 		if !slices.Equal(want, got) {
@@ -356,10 +354,7 @@ func replayLog(l *coordtest.Log) (*Machine, error) {
 func weigh(m *Machine) int64 {
 	var n int64
 	for _, g := range m.groups {
-		n += groupOverhead + pendingOverhead*int64(len(g.pending))
-		for _, mb := range g.order {
-			n += mb.size()
-		}
+		n += g.size()
 	}
 	for _, topics := range m.offsets {
 		for _, partitions := range topics {

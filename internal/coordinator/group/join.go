@@ -41,8 +41,11 @@ func (m *Machine) JoinGroup(fx *coordinator.Effects, client Client, req *kmsg.Jo
 	}
 
 	unknown := req.MemberID == ""
-	g := m.groups[req.Group]
+	g := m.classic(req.Group)
 	switch {
+	case g == nil && m.groups[req.Group] != nil:
+		call.Answer(fx, refuseJoin(req, "", kerr.InconsistentGroupProtocol))
+		return
 	case g == nil && !unknown:
 		call.Answer(fx, refuseJoin(req, req.MemberID, kerr.UnknownMemberID))
 		return
@@ -52,7 +55,7 @@ func (m *Machine) JoinGroup(fx *coordinator.Effects, client Client, req *kmsg.Jo
 	case g == nil:
 		// A new group is recorded at once, whatever becomes of its first member.
 		fx.Append(groupKey(req.Group), encodeGroup(newClassicGroup(req.Group, fx.Now.UnixMilli())))
-		g = m.groups[req.Group]
+		g = m.classic(req.Group)
 	}
 	switch {
 	case !m.accepts(g, req.MemberID):

@@ -45,7 +45,7 @@ type Environment struct {
 	Log func(msg string, group string, args ...any)
 }
 
-// Timers of the machine.
+// Timers of the machine. All but timerExpiry belong to a group.
 const (
 	timerSession uint8 = iota + 1 // a member was not heard of
 	timerJoin                     // the join phase has taken long enough
@@ -56,14 +56,14 @@ const (
 // Machine is the groups and offsets of one partition of __consumer_offsets. It implements coordinator.Machine.
 type Machine struct {
 	env     *Environment
-	groups  map[string]*classicGroup
+	groups  map[string]group
 	offsets map[string]map[string]map[int32]committed // group → topic → partition
 	used    int64                                     // of the budget
 }
 
 // NewMachine returns the state of an empty partition.
 func NewMachine(env *Environment) *Machine {
-	return &Machine{env: env, groups: map[string]*classicGroup{}, offsets: map[string]map[string]map[int32]committed{}}
+	return &Machine{env: env, groups: map[string]group{}, offsets: map[string]map[string]map[int32]committed{}}
 }
 
 // Release gives back the machine's share of the budget. The runtime calls it when the state is given up.
@@ -80,16 +80,10 @@ func (m *Machine) log(msg, group string, args ...any) {
 	}
 }
 
-// Loaded implements coordinator.Machine: every member has a session from now on, whenever it was last heard of.
+// Loaded implements coordinator.Machine.
 func (m *Machine) Loaded(fx *coordinator.Effects) {
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		g := m.groups[id]
-		for _, mb := range g.order {
-			m.session(fx, g, mb)
-		}
-		if len(g.members) > m.env.Config.MaxSize {
-			m.prepareRebalance(fx, g, "the loaded group is over group.max.size")
-		}
+		m.groups[id].resume(m, fx)
 	}
 	fx.SetTimer(coordinator.Timer{Kind: timerExpiry}, m.env.Config.RetentionCheckInterval)
 }
@@ -101,76 +95,23 @@ func (m *Machine) Elapsed(t coordinator.Timer, fx *coordinator.Effects) {
 		fx.SetTimer(t, m.env.Config.RetentionCheckInterval)
 		return
 	}
-	g := m.groups[t.Group]
-	if g == nil {
-		return
-	}
-	switch t.Kind {
-	case timerSession:
-		m.sessionElapsed(fx, g, t.Member)
-	case timerJoin:
-		m.joinElapsed(fx, g)
-	case timerSync:
-		m.syncElapsed(fx, g)
+	if g := m.groups[t.Group]; g != nil {
+		g.elapsed(m, fx, t)
 	}
 }
 
-func sessionTimer(g *classicGroup, member string) coordinator.Timer {
-	return coordinator.Timer{Kind: timerSession, Group: g.id, Member: member}
+// found adds a group.
+func (m *Machine) found(id string, g group) {
+	m.groups[id] = g
+	m.use(g.size())
 }
 
-func joinTimer(g *classicGroup) coordinator.Timer {
-	return coordinator.Timer{Kind: timerJoin, Group: g.id}
-}
-
-func syncTimer(g *classicGroup) coordinator.Timer {
-	return coordinator.Timer{Kind: timerSync, Group: g.id}
-}
-
-// session gives a member another session timeout to be heard of.
-func (m *Machine) session(fx *coordinator.Effects, g *classicGroup, mb *member) {
-	fx.SetTimer(sessionTimer(g, mb.id), millis(mb.sessionTimeout))
-}
-
-// Members are changed through the functions below, which keep account of their memory.
-
-func (m *Machine) add(g *classicGroup, mb *member, join *joinCall) {
-	if _, ok := g.pending[mb.id]; ok {
-		m.use(-pendingOverhead)
+// dissolve forgets a group, but for its offsets.
+func (m *Machine) dissolve(id string) {
+	if g := m.groups[id]; g != nil {
+		m.use(-g.size())
+		delete(m.groups, id)
 	}
-	g.add(mb, join)
-	m.use(mb.size())
-}
-
-func (m *Machine) remove(fx *coordinator.Effects, g *classicGroup, id string) {
-	if mb := g.members[id]; mb != nil {
-		m.use(-mb.size())
-	}
-	if _, ok := g.pending[id]; ok {
-		m.use(-pendingOverhead)
-	}
-	g.remove(id)
-	fx.CancelTimer(sessionTimer(g, id))
-}
-
-func (m *Machine) update(g *classicGroup, mb *member, r *joining, join *joinCall) {
-	m.use(-mb.size())
-	g.update(mb, r.protocols, r.RebalanceTimeoutMillis, r.SessionTimeoutMillis, join)
-	m.use(mb.size())
-}
-
-func (m *Machine) assign(mb *member, assignment []byte) {
-	m.use(int64(len(assignment) - len(mb.assignment)))
-	mb.assignment = assignment
-}
-
-// dissolve forgets a group.
-func (m *Machine) dissolve(g *classicGroup) {
-	for _, mb := range g.order {
-		m.use(-mb.size())
-	}
-	m.use(-groupOverhead - pendingOverhead*int64(len(g.pending)))
-	delete(m.groups, g.id)
 }
 
 func millis(n int32) time.Duration { return time.Duration(n) * time.Millisecond }

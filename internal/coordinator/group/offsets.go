@@ -25,11 +25,10 @@ type CommitTopic struct {
 //   - v2–4: an explicit retention time becomes an expiry in the record. v6 (KIP-320): leader epochs. v7 (KIP-345): instance ids.
 //   - v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION.
 func (m *Machine) CommitOffsets(fx *coordinator.Effects, req *kmsg.OffsetCommitRequest, topics []CommitTopic) ([][]int16, *kerr.Error) {
-	g := m.groups[req.Group]
-	if err := m.validateCommit(g, req); err != nil {
+	if err := m.mayCommit(req, topics); err != nil {
 		return nil, err
 	}
-	if g != nil && (g.state == stable || g.state == preparing) {
+	if g := m.classic(req.Group); g != nil && (g.state == stable || g.state == preparing) {
 		m.session(fx, g, g.members[req.MemberID])
 	}
 	now := fx.Now.UnixMilli()
@@ -72,33 +71,27 @@ func javaLength(s string) int {
 	return n
 }
 
-func (m *Machine) validateCommit(g *classicGroup, req *kmsg.OffsetCommitRequest) *kerr.Error {
-	generation := req.Generation
-	if g == nil {
-		switch {
-		case generation < 0:
-			return nil
-		case req.Version >= 9:
-			return kerr.GroupIDNotFound
-		default:
-			return kerr.IllegalGeneration
-		}
-	}
+// mayCommit is the reason to refuse a commit as a whole.
+func (m *Machine) mayCommit(req *kmsg.OffsetCommitRequest, topics []CommitTopic) *kerr.Error {
+	g := m.groups[req.Group]
 	switch {
-	case generation < 0 && g.state == empty:
+	case g == nil && req.Generation < 0:
 		return nil
-	case generation >= 0 || req.MemberID != "" || req.InstanceID != nil:
-		if err := g.validate(req.MemberID, req.InstanceID); err != nil {
-			return err
-		}
-		if generation != g.generation {
-			return kerr.IllegalGeneration
-		}
-	default:
-		return kerr.UnknownMemberID
+	case g == nil && req.Version >= 9:
+		return kerr.GroupIDNotFound
+	case g == nil:
+		return kerr.IllegalGeneration
 	}
-	if g.state == completing {
-		return kerr.RebalanceInProgress
+	check, err := g.mayCommit(committer{member: req.MemberID, instance: req.InstanceID, epoch: req.Generation, version: req.Version})
+	if err != nil || check == nil {
+		return err
+	}
+	for _, t := range topics {
+		for _, p := range t.Partitions {
+			if err := check(t.ID, p.Partition); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -110,6 +103,12 @@ type FetchTopic struct {
 	Partitions []int32
 }
 
+// Fetched is the outcome of fetching the offsets of a group: a code for the whole, or its topics.
+type Fetched struct {
+	Code   *kerr.Error
+	Topics []FetchedTopic
+}
+
 // FetchedTopic holds offsets of one topic.
 type FetchedTopic struct {
 	Name       string
@@ -117,11 +116,11 @@ type FetchedTopic struct {
 }
 
 // FetchOffsets handles one group of OffsetFetch v1–10: the offsets asked for, in order, -1 for those that are not there. An offset
-// that was committed for a deleted topic of the same name is not there.
-func (m *Machine) FetchOffsets(group string, topics []FetchTopic) []FetchedTopic {
-	var have map[string]map[int32]committed
-	if m.groups[group] != nil {
-		have = m.offsets[group]
+// that was committed for a deleted topic of the same name is not there. v9 (KIP-848) says which member asks, and its epoch; -1: none.
+func (m *Machine) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic) Fetched {
+	have, err := m.fetchable(group, member, epoch)
+	if err != nil {
+		return Fetched{Code: err}
 	}
 	fetched := make([]FetchedTopic, len(topics))
 	for i, t := range topics {
@@ -134,19 +133,32 @@ func (m *Machine) FetchOffsets(group string, topics []FetchTopic) []FetchedTopic
 			fetched[i].Partitions[j] = fetchedOffset(p, c, ok)
 		}
 	}
-	return fetched
+	return Fetched{Topics: fetched}
+}
+
+// fetchable are the offsets of a group, none where it does not exist.
+func (m *Machine) fetchable(group string, member *string, epoch int32) (map[string]map[int32]committed, *kerr.Error) {
+	g := m.groups[group]
+	if g == nil {
+		return nil, nil
+	}
+	if err := g.mayFetch(fetcher{member: member, epoch: epoch}); err != nil {
+		return nil, err
+	}
+	return m.offsets[group], nil
 }
 
 // FetchAllOffsets handles one group of OffsetFetch v2–10 that names no topics: all offsets, by topic and partition.
-func (m *Machine) FetchAllOffsets(group string) []FetchedTopic {
-	if m.groups[group] == nil {
-		return nil
+func (m *Machine) FetchAllOffsets(group string, member *string, epoch int32) Fetched {
+	have, err := m.fetchable(group, member, epoch)
+	if err != nil {
+		return Fetched{Code: err}
 	}
 	var fetched []FetchedTopic
-	have := m.offsets[group]
+	image := m.env.Topics.Image()
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		t := FetchedTopic{Name: name}
-		id, _ := m.env.Topics.TopicID(name)
+		id := topicID(image, name)
 		for _, p := range slices.Sorted(maps.Keys(have[name])) {
 			if c := have[name][p]; !differentTopics(c.topicID, id) {
 				t.Partitions = append(t.Partitions, fetchedOffset(p, c, true))
@@ -156,7 +168,7 @@ func (m *Machine) FetchAllOffsets(group string) []FetchedTopic {
 			fetched = append(fetched, t)
 		}
 	}
-	return fetched
+	return Fetched{Topics: fetched}
 }
 
 func fetchedOffset(partition int32, c committed, ok bool) kmsg.OffsetFetchResponseGroupTopicPartition {
@@ -180,11 +192,11 @@ type DeleteTopic struct {
 // DeleteOffsets handles OffsetDelete v0 for topics and partitions that exist (KIP-496). It returns the code of each topic's partitions.
 func (m *Machine) DeleteOffsets(fx *coordinator.Effects, group string, topics []DeleteTopic) ([]int16, *kerr.Error) {
 	g := m.groups[group]
-	switch {
-	case g == nil:
+	if g == nil {
 		return nil, kerr.GroupIDNotFound
-	case g.state != empty && !g.consumers():
-		return nil, kerr.NonEmptyGroup
+	}
+	if err := g.mayDeleteOffsets(); err != nil {
+		return nil, err
 	}
 	codes := make([]int16, len(topics))
 	for i, t := range topics {

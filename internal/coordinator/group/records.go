@@ -89,14 +89,18 @@ func (m *Machine) Replay(r coordinator.Record) error {
 	if len(r.Key) < 2 {
 		return fmt.Errorf("%w: key of %d bytes", errRecord, len(r.Key))
 	}
-	switch version := int16(binary.BigEndian.Uint16(r.Key)); version {
-	case keyOffsetLegacy, keyOffset:
-		return m.replayOffset(r)
-	case keyGroup:
-		return m.replayGroup(r)
-	default:
-		return fmt.Errorf("%w: key version %d", coordinator.ErrUnknownRecord, version)
+	t := int16(binary.BigEndian.Uint16(r.Key))
+	if t < 0 || int(t) >= len(recordTypes) || recordTypes[t] == nil {
+		return fmt.Errorf("%w: key version %d", coordinator.ErrUnknownRecord, t)
 	}
+	return recordTypes[t](m, r)
+}
+
+// recordTypes says how a record is replayed, by its type.
+var recordTypes = [...]func(*Machine, coordinator.Record) error{
+	keyOffsetLegacy: (*Machine).replayOffset,
+	keyOffset:       (*Machine).replayOffset,
+	keyGroup:        (*Machine).replayGroup,
 }
 
 func (m *Machine) replayOffset(r coordinator.Record) error {
@@ -138,8 +142,8 @@ func (m *Machine) replayGroup(r coordinator.Record) error {
 		return fmt.Errorf("%w: group key: %w", errRecord, err)
 	}
 	if r.Value == nil {
-		if g := m.groups[k.Group]; g != nil {
-			m.dissolve(g)
+		if g := m.classic(k.Group); g != nil {
+			m.dissolve(k.Group)
 		}
 		return nil
 	}
@@ -150,9 +154,13 @@ func (m *Machine) replayGroup(r coordinator.Record) error {
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("%w: group value: %w", errRecord, err)
 	}
-	g := m.groups[k.Group]
+	g := m.classic(k.Group)
 	if g == nil {
-		g = m.found(k.Group, v.CurrentStateTimestamp)
+		if m.groups[k.Group] != nil {
+			return fmt.Errorf("%w: group %s is not a classic group", errRecord, k.Group)
+		}
+		g = newClassicGroup(k.Group, v.CurrentStateTimestamp)
+		m.found(k.Group, g)
 	}
 	for _, mb := range g.order {
 		m.use(-mb.size())
@@ -164,20 +172,10 @@ func (m *Machine) replayGroup(r coordinator.Record) error {
 	return nil
 }
 
-// found adds a group without members.
-func (m *Machine) found(id string, now int64) *classicGroup {
-	g := newClassicGroup(id, now)
-	m.groups[id] = g
-	m.use(groupOverhead)
-	return g
-}
-
 // Snapshot implements coordinator.Snapshotter.
 func (m *Machine) Snapshot(emit func(key, value []byte)) {
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		if g := m.groups[id]; g.recorded {
-			emit(groupKey(id), encodeGroup(g))
-		}
+		m.groups[id].snapshot(emit)
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.offsets)) {
 		for _, topic := range slices.Sorted(maps.Keys(m.offsets[id])) {
@@ -265,7 +263,7 @@ func (m *Machine) dropOffset(group, topic string, partition int32) {
 // putOffset sets an offset; a group that does not exist is one by that: one without members.
 func (m *Machine) putOffset(group, topic string, partition int32, c committed) {
 	if m.groups[group] == nil {
-		m.found(group, base.NoTimestamp)
+		m.found(group, newClassicGroup(group, base.NoTimestamp))
 	}
 	topics := m.offsets[group]
 	if topics == nil {

@@ -80,7 +80,7 @@ func again(t *testing.T, m *Machine, key, value []byte) (againKey, againValue []
 			}
 			return groupKey(k.Group), nil, "group tombstone"
 		}
-		return groupKey(k.Group), encodeGroup(m.groups[k.Group]), fmt.Sprintf("group v%d", value[1])
+		return groupKey(k.Group), encodeGroup(m.classic(k.Group)), fmt.Sprintf("group v%d", value[1])
 	}
 	k := kmsg.NewOffsetCommitKey()
 	if err := k.ReadFrom(key); err != nil {
@@ -179,8 +179,8 @@ func FuzzReplay(f *testing.F) {
 		began := time.UnixMilli(0)
 		want := dumpMachine(m, began, false)
 		other := newTestMachine()
-		for id, g := range m.groups {
-			mustReplay(t, other, groupKey(id), encodeGroup(g))
+		for id := range m.groups {
+			mustReplay(t, other, groupKey(id), encodeGroup(m.classic(id)))
 		}
 		for id, topics := range m.offsets {
 			for topic, partitions := range topics {

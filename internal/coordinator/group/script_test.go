@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -107,18 +108,19 @@ type waiting struct {
 	done   chan struct{}
 }
 
-// topicMap implements Topics.
-type topicMap map[string]base.TopicID
+// topicMap implements Topics and TopicImage.
+type topicMap map[string]TopicInfo
 
-func (m topicMap) TopicID(name string) (base.TopicID, bool) {
-	id, ok := m[name]
-	return id, ok
+// Image implements Topics.
+func (m topicMap) Image() TopicImage { return maps.Clone(m) }
+
+// testTopic is a topic of two partitions whose id ends in n.
+func testTopic(name string, n byte) TopicInfo {
+	return TopicInfo{Name: name, ID: base.TopicID{15: n}, Partitions: 2}
 }
 
-func topicID(n byte) base.TopicID { return base.TopicID{15: n} }
-
 func newRunner(t *testing.T) *runner {
-	r := &runner{t: t, topics: topicMap{"t": topicID(1), "u": topicID(2)}, topic: coordtest.NewTopic(1), began: time.Now()}
+	r := &runner{t: t, topics: topicMap{"t": testTopic("t", 1), "u": testTopic("u", 2)}, topic: coordtest.NewTopic(1), began: time.Now()}
 	r.start()
 	return r
 }
@@ -288,7 +290,7 @@ func init() {
 func (r *runner) join(a args) []string {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Version = int16(a.number("v", 9))
-	req.Group = group(a)
+	req.Group = groupArg(a)
 	req.MemberID = a.get("member", "")
 	req.InstanceID = a.optional("instance")
 	req.ProtocolType = a.get("type", "consumer")
@@ -344,7 +346,7 @@ func subscription(topics string) []byte {
 func (r *runner) sync(a args) []string {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Version = int16(a.number("v", 5))
-	req.Group = group(a)
+	req.Group = groupArg(a)
 	req.MemberID = a.get("member", "")
 	req.InstanceID = a.optional("instance")
 	req.Generation = int32(a.number("generation", 1))
@@ -378,7 +380,7 @@ func (r *runner) sync(a args) []string {
 func (r *runner) heartbeat(a args) []string {
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Version = 4
-	req.Group, req.MemberID, req.InstanceID = group(a), a.get("member", ""), a.optional("instance")
+	req.Group, req.MemberID, req.InstanceID = groupArg(a), a.get("member", ""), a.optional("instance")
 	req.Generation = int32(a.number("generation", 1))
 	expect(r, a.plain[1], r.service.Heartbeat(req), func(resp *kmsg.HeartbeatResponse) []string {
 		return []string{codeName(resp.ErrorCode)}
@@ -389,7 +391,7 @@ func (r *runner) heartbeat(a args) []string {
 func (r *runner) leave(a args) []string {
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Version = int16(a.number("v", 5))
-	req.Group = group(a)
+	req.Group = groupArg(a)
 	req.MemberID = a.get("member", "")
 	for _, id := range strings.Split(a.get("members", a.get("member", "")), ",") {
 		m := kmsg.NewLeaveGroupRequestMember()
@@ -414,7 +416,7 @@ func (r *runner) leave(a args) []string {
 func (r *runner) commit(a args) []string {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version = int16(a.number("v", 9))
-	req.Group, req.MemberID, req.InstanceID = group(a), a.get("member", ""), a.optional("instance")
+	req.Group, req.MemberID, req.InstanceID = groupArg(a), a.get("member", ""), a.optional("instance")
 	req.Generation = int32(a.number("generation", -1))
 	if v, ok := a.named["retention"]; ok {
 		d, _ := time.ParseDuration(v)
@@ -433,7 +435,7 @@ func (r *runner) commit(a args) []string {
 		n, _ := strconv.ParseInt(offset, 10, 64)
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
 		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = int32(p), n, int32(a.number("epoch", -1)), &metadata
-		topics = append(topics, CommitTopic{Name: topic, ID: r.topics[topic], Partitions: []kmsg.OffsetCommitRequestTopicPartition{rp}})
+		topics = append(topics, CommitTopic{Name: topic, ID: r.topics[topic].ID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{rp}})
 	}
 	expect(r, a.plain[1], r.service.CommitOffsets(req, topics), func(done Committed) []string {
 		if done.Code != nil {
@@ -450,9 +452,12 @@ func (r *runner) commit(a args) []string {
 
 // fetch G C [t-0 t-1 ...]
 func (r *runner) fetch(a args) []string {
-	show := func(fetched []FetchedTopic) []string {
+	show := func(fetched Fetched) []string {
+		if fetched.Code != nil {
+			return []string{fetched.Code.Message}
+		}
 		var out []string
-		for _, t := range fetched {
+		for _, t := range fetched.Topics {
 			for _, p := range t.Partitions {
 				out = append(out, fmt.Sprintf("%s-%d=%d epoch=%d metadata=%q %s", t.Name, p.Partition, p.Offset, p.LeaderEpoch, deref(p.Metadata), codeName(p.ErrorCode)))
 			}
@@ -463,16 +468,16 @@ func (r *runner) fetch(a args) []string {
 		return out
 	}
 	if len(a.plain) == 2 {
-		expect(r, a.plain[1], r.service.FetchAllOffsets(group(a)), show)
+		expect(r, a.plain[1], r.service.FetchAllOffsets(groupArg(a), nil, -1), show)
 		return nil
 	}
 	var topics []FetchTopic
 	for _, tp := range a.plain[2:] {
 		topic, partition, _ := strings.Cut(tp, "-")
 		p, _ := strconv.Atoi(partition)
-		topics = append(topics, FetchTopic{Name: topic, ID: r.topics[topic], Partitions: []int32{int32(p)}})
+		topics = append(topics, FetchTopic{Name: topic, ID: r.topics[topic].ID, Partitions: []int32{int32(p)}})
 	}
-	expect(r, a.plain[1], r.service.FetchOffsets(group(a), topics), show)
+	expect(r, a.plain[1], r.service.FetchOffsets(groupArg(a), nil, -1, topics), show)
 	return nil
 }
 
@@ -483,7 +488,7 @@ func (r *runner) forget(a args) []string {
 		p, _ := strconv.Atoi(partition)
 		topics = append(topics, DeleteTopic{Name: topic, Partitions: []int32{int32(p)}})
 	}
-	expect(r, a.plain[1], r.service.DeleteOffsets(group(a), topics), func(done Deleted) []string {
+	expect(r, a.plain[1], r.service.DeleteOffsets(groupArg(a), topics), func(done Deleted) []string {
 		if done.Code != nil {
 			return []string{done.Code.Message}
 		}
@@ -517,7 +522,7 @@ func (r *runner) list(a args) []string {
 }
 
 func (r *runner) describe(a args) []string {
-	expect(r, "describe", r.service.DescribeGroup(int16(a.number("v", 6)), group(a)), func(g kmsg.DescribeGroupsResponseGroup) []string {
+	expect(r, "describe", r.service.DescribeGroup(int16(a.number("v", 6)), groupArg(a)), func(g kmsg.DescribeGroupsResponseGroup) []string {
 		out := []string{fmt.Sprintf("%s %s %s/%s %s", codeName(g.ErrorCode), g.State, g.ProtocolType, g.Protocol, deref(g.ErrorMessage))}
 		for _, m := range g.Members {
 			topics, _ := subscribedTopics(m.ProtocolMetadata)
@@ -530,7 +535,7 @@ func (r *runner) describe(a args) []string {
 }
 
 func (r *runner) delete(a args) []string {
-	expect(r, "delete", r.service.DeleteGroup(group(a)), func(refused *kerr.Error) []string {
+	expect(r, "delete", r.service.DeleteGroup(groupArg(a)), func(refused *kerr.Error) []string {
 		if refused != nil {
 			return []string{refused.Message}
 		}
@@ -547,7 +552,7 @@ func (r *runner) changeTopic(a args) []string {
 		delete(r.topics, name)
 		r.service.TopicsDeleted([]string{name})
 	case "recreate":
-		r.topics[name] = topicID(r.topics[name][15] + 100)
+		r.topics[name] = testTopic(name, r.topics[name].ID[15]+100)
 	}
 	return nil
 }
@@ -613,7 +618,7 @@ func dumpMachine(m *Machine, began time.Time, hard bool) []string {
 	}
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		g := m.groups[id]
+		g := m.groups[id].(*classicGroup)
 		s := fmt.Sprintf("%s %s generation=%d %s/%s leader=%s since=%s", id, g.state, g.generation, g.protocolType, deref(g.protocol), g.leader, at(g.since))
 		if !hard {
 			if len(g.pending) > 0 {
@@ -714,8 +719,8 @@ func (r *runner) crash(a args) []string {
 	return nil
 }
 
-// group is a command's group; a dash stands for the empty name.
-func group(a args) string {
+// groupArg is a command's group; a dash stands for the empty name.
+func groupArg(a args) string {
 	if a.plain[0] == "-" {
 		return ""
 	}
@@ -735,3 +740,31 @@ func quoted(b []byte) string {
 	}
 	return strconv.Quote(string(b))
 }
+
+// topicMap implements TopicImage; its version grows with the number of its topics and partitions and their ids.
+
+func (m topicMap) Version() int64 {
+	var v int64
+	for _, t := range m {
+		v += int64(t.Partitions) + 1000*int64(t.ID[15])
+	}
+	return v
+}
+
+func (m topicMap) Topic(name string) (TopicInfo, bool) {
+	t, ok := m[name]
+	return t, ok
+}
+
+func (m topicMap) TopicByID(id base.TopicID) (TopicInfo, bool) {
+	for _, t := range m {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return TopicInfo{}, false
+}
+
+func (m topicMap) Names() iter.Seq[string] { return slices.Values(slices.Sorted(maps.Keys(m))) }
+
+func (m topicMap) Racks(TopicInfo, int32) []string { return nil }

@@ -13,18 +13,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
 // Topic is the internal topic that holds groups and offsets.
 const Topic = "__consumer_offsets"
-
-// Topics tells the coordinator which topics exist. It is safe for concurrent use and does not block.
-type Topics interface {
-	// TopicID returns the id of the topic of that name, and whether there is one.
-	TopicID(name string) (base.TopicID, bool)
-}
 
 // Deps is what a Service works on; all of it but Snapshots is required.
 type Deps struct {
@@ -176,16 +169,16 @@ func (s *Service) CommitOffsets(req *kmsg.OffsetCommitRequest, topics []CommitTo
 }
 
 // FetchOffsets queues the request; see Machine.FetchOffsets.
-func (s *Service) FetchOffsets(group string, topics []FetchTopic) *coordinator.Call[[]FetchedTopic] {
-	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[[]FetchedTopic]) {
-		c.Answer(fx, m.FetchOffsets(group, topics))
+func (s *Service) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic) *coordinator.Call[Fetched] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Fetched]) {
+		c.Answer(fx, m.FetchOffsets(group, member, epoch, topics))
 	})
 }
 
 // FetchAllOffsets queues the request; see Machine.FetchAllOffsets.
-func (s *Service) FetchAllOffsets(group string) *coordinator.Call[[]FetchedTopic] {
-	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[[]FetchedTopic]) {
-		c.Answer(fx, m.FetchAllOffsets(group))
+func (s *Service) FetchAllOffsets(group string, member *string, epoch int32) *coordinator.Call[Fetched] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Fetched]) {
+		c.Answer(fx, m.FetchAllOffsets(group, member, epoch))
 	})
 }
 

@@ -19,7 +19,7 @@ func (m *Machine) SyncGroup(fx *coordinator.Effects, req *kmsg.SyncGroupRequest,
 		call.Answer(fx, refuseSync(kerr.InvalidGroupID))
 		return
 	}
-	g := m.groups[req.Group]
+	g := m.classic(req.Group)
 	if g == nil || g.state == empty {
 		call.Answer(fx, refuseSync(kerr.UnknownMemberID))
 		return
