@@ -20,7 +20,8 @@ import (
 // JoinGroup v0–9 (key 11), SyncGroup v0–5 (14), Heartbeat v0–4 (12), LeaveGroup v0–5 (13): the classic group protocol.
 //
 //   - The first phase queues the request for the group's state machine, which fixes its place; the second waits for the answer. A
-//     join or sync is answered when the other members have come, so the later answers of the same connection wait with it.
+//     join or sync is answered when the other members have come, so the later answers of the same connection wait with it. A broker
+//     that is about to stop does not wait for them: NOT_COORDINATOR.
 //   - What each version changed stands with the state machine: see the methods of group.Machine.
 //
 // Left out on purpose: groups of the consumer protocol (KIP-848), of which there can be none yet.
@@ -28,7 +29,7 @@ import (
 func (a *API) joinGroup(_ context.Context, c *call, req *kmsg.JoinGroupRequest) (wire.Pending, error) {
 	pending := a.groups.JoinGroup(groupClient(c), req)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
-		resp, err := pending.Wait(ctx)
+		resp, err := awaitMembers(ctx, c, pending)
 		if err != nil {
 			resp = kmsg.NewPtrJoinGroupResponse()
 			resp.Generation, resp.ErrorCode = -1, a.codeOf(c, err)
@@ -47,7 +48,7 @@ func (a *API) joinGroup(_ context.Context, c *call, req *kmsg.JoinGroupRequest) 
 func (a *API) syncGroup(_ context.Context, c *call, req *kmsg.SyncGroupRequest) (wire.Pending, error) {
 	pending := a.groups.SyncGroup(req)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
-		resp, err := pending.Wait(ctx)
+		resp, err := awaitMembers(ctx, c, pending)
 		if err != nil {
 			resp = kmsg.NewPtrSyncGroupResponse()
 			resp.ErrorCode = a.codeOf(c, err)
@@ -55,6 +56,24 @@ func (a *API) syncGroup(_ context.Context, c *call, req *kmsg.SyncGroupRequest) 
 		resp.Version = req.Version
 		return resp, nil
 	})
+}
+
+// awaitMembers waits for an answer that may depend on what other clients send. None of them can any more once the broker drains its
+// connections: then it is an error at once, for which clients look for the coordinator again. The state machine is left as it is; it
+// forgets members that are joining anyway when it is loaded again.
+func awaitMembers[A any](ctx context.Context, c *call, pending *coordinator.Call[A]) (A, error) {
+	select {
+	case <-pending.Done():
+	case <-ctx.Done():
+	case <-c.Conn.Draining():
+		select {
+		case <-pending.Done():
+		default:
+			var none A
+			return none, fmt.Errorf("%w: the broker is stopping", coordinator.ErrNotCoordinator)
+		}
+	}
+	return pending.Wait(ctx)
 }
 
 func (a *API) heartbeat(_ context.Context, c *call, req *kmsg.HeartbeatRequest) (wire.Pending, error) {
