@@ -13,7 +13,8 @@ import (
 
 // Close flushes everything, writes a checkpoint and ends the background work: the next Open replays nothing. It returns after
 // every goroutine of the engine has ended. Appends get ErrClosed from its start on. ctx bounds waiting for the wal; what is
-// not flushed then is replayed by the next Open.
+// not flushed then is replayed by the next Open. So is what a full disk has no room for: that is logged and no error, because the wal
+// has everything that was acknowledged.
 //
 // Later calls return nil at once. The error of an engine that has failed is that of Err.
 func (e *Engine) Close(ctx context.Context) error {
@@ -31,10 +32,23 @@ func (e *Engine) Close(ctx context.Context) error {
 	if err == nil {
 		err = e.Err()
 	}
+	settled := false
 	if err == nil {
 		err = e.settle(ctx)
+		settled = err == nil
+		if retriable(err) {
+			e.cfg.Logger.Warn("the disk is full: stopping without writing segments and checkpoint; nothing acknowledged is lost, it is in the wal, "+
+				"and the next start replays it", "err", err)
+			err = nil
+		}
 	}
-	e.abandon()
+	switch walErr := e.abandon(); {
+	case walErr == nil || err != nil:
+	case settled:
+		e.cfg.Logger.Warn("close the wal", "err", walErr)
+	default:
+		err = walErr
+	}
 	if err != nil {
 		return fmt.Errorf("close storage: %w", err)
 	}
@@ -136,14 +150,13 @@ func (p *Partition) removeSnapshots() error {
 	return nil
 }
 
-// abandon ends what is left without writing anything but what the wal already took.
-func (e *Engine) abandon() {
+// abandon ends what is left without writing anything but what the wal already took. Its error is that of the wal, if it could not.
+func (e *Engine) abandon() error {
 	e.cancel(ErrClosed)
 	e.work.Wait()
+	var err error
 	if e.log != nil {
-		if err := e.log.Close(); err != nil && e.Err() == nil {
-			e.cfg.Logger.Warn("close the wal", "err", err)
-		}
+		err = e.walError(e.log.Close())
 	}
 	for p := range e.Partitions() {
 		p.flushMu.Lock()
@@ -154,4 +167,5 @@ func (e *Engine) abandon() {
 		e.cfg.Logger.Warn("close segment files", "err", err)
 	}
 	e.pool.Close()
+	return err
 }

@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e.highestProducer.Store(int64(base.NoProducerID))
 	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.recover(ctx); err != nil {
-		e.abandon()
+		_ = e.abandon() // why it did not start tells more
 		return nil, fmt.Errorf("open storage in %s: %w", cfg.Dir, err)
 	}
 	e.start()

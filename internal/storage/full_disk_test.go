@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -52,5 +55,40 @@ func TestFullDiskIsHelpedByDeletingATopic(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatalf("append after the deletion: %v", err)
+	}
+}
+
+// A stop on a full disk loses nothing and is no error: what segments have no room for is in the wal, and the next start replays it.
+func TestCloseOnAFullDiskLosesNothing(t *testing.T) {
+	t.Parallel()
+	fs := newFS(t)
+	spec := testSpec('a', 0, LogConfig{})
+	cfg := testConfig(fs, spec)
+	var said bytes.Buffer
+	cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	e := open(t, cfg)
+	const batches = 20
+	for i := range batches {
+		batch, h := makeBatch(batchSpec{size: 4000, seed: i})
+		at, err := partition(t, e, spec.ID).Append(t.Context(), batch, h, AppendOptions{})
+		if err == nil {
+			err = e.Wait(t.Context(), at.Sequence)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs.SetCapacity(fs.UsedBytes())
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatalf("a stop on a full disk failed: %v", err)
+	}
+	if !strings.Contains(said.String(), "the disk is full") {
+		t.Errorf("it was not said that the disk is full:\n%s", said.String())
+	}
+	fs.SetCapacity(0)
+	cfg.LeaderEpoch++
+	e = open(t, cfg)
+	if end := partition(t, e, spec.ID).Offsets().HighWatermark; end != batches {
+		t.Errorf("the log ends at %d after the next start, want %d", end, batches)
 	}
 }

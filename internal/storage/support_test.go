@@ -70,7 +70,7 @@ func closeEngine(t testing.TB, e *Engine) {
 func kill(e *Engine) {
 	e.closing.Store(true)
 	e.fail(errKilled)
-	e.abandon()
+	_ = e.abandon()
 }
 
 var errKilled = errors.New("killed by a test")
