@@ -135,7 +135,7 @@ func (a *API) describeTopicPartitions(_ context.Context, c *call, req *kmsg.Desc
 				from = min(int(req.Cursor.Partition), len(t.Partitions))
 			}
 			to := min(from+left, len(t.Partitions))
-			resp.Topics = append(resp.Topics, describePartitions(t, from, to))
+			resp.Topics = append(resp.Topics, describePartitions(view.resolve(t), from, to))
 			left -= to - from
 			if to < len(t.Partitions) {
 				resp.NextCursor = nextCursor(name, int32(to))
@@ -194,14 +194,16 @@ func (a *API) undescribedTopic(c *call, name string, err error) kmsg.DescribeTop
 	return out
 }
 
-func describePartitions(t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+func describePartitions(tv *topicView, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+	t := tv.topic
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal, out.AuthorizedOperations = kmsg.StringPtr(t.Name), t.ID, t.Internal, topicOperations
 	for i := from; i < to; i++ {
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		p.Partition = int32(i)
 		p.LeaderID, p.LeaderEpoch = int32(t.Partitions[i].Leader), int32(t.Partitions[i].LeaderEpoch)
-		p.Replicas, p.ISR = brokerIDs(t.Partitions[i].Replicas), brokerIDs(t.Partitions[i].ISR)
+		p.Replicas = brokerIDs(t.Partitions[i].Replicas)
+		p.ISR, p.OfflineReplicas = tv.inSync(i)
 		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
 		out.Partitions = append(out.Partitions, p)
 	}

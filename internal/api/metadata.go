@@ -23,6 +23,7 @@ import (
 //     num.partitions. Unlike Kafka, which answers LEADER_NOT_AVAILABLE and lets the client ask again, the answer has the new topic.
 //   - v10 has topic ids (KIP-516), v12 may ask by id. v13 could ask a client to bootstrap anew (KIP-1102); there is no reason to.
 //   - v8 may ask for the operations that the client is authorised to (KIP-430); to one that does not ask they are unknown.
+//   - A partition that is damaged in part keeps its leader, but its replica is shown as offline and not in sync, see inSync.
 //   - Broker addresses are those at which this client reaches them, see endpoints.
 //
 // The lists come sorted by name.
@@ -39,8 +40,9 @@ func (a *API) topicMetadata(ctx context.Context, c *call, req *kmsg.MetadataRequ
 			resp.AuthorizedOperations = clusterOperations
 		}
 		if req.Version >= 1 && req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
-			for t := range a.view().image.Topics() {
-				resp.Topics = append(resp.Topics, describeTopic(t, req))
+			view := a.view()
+			for t := range view.image.Topics() {
+				resp.Topics = append(resp.Topics, describeTopic(view.resolve(t), req))
 			}
 			return resp, nil
 		}
@@ -61,7 +63,7 @@ func (a *API) topicMetadata(ctx context.Context, c *call, req *kmsg.MetadataRequ
 				resp.Topics = append(resp.Topics, a.refusedTopic(c, req, asked, err))
 				continue
 			}
-			resp.Topics = append(resp.Topics, describeTopic(t, req))
+			resp.Topics = append(resp.Topics, describeTopic(view.resolve(t), req))
 		}
 		return resp, nil
 	})
@@ -194,7 +196,8 @@ func (a *API) refusedTopic(c *call, req *kmsg.MetadataRequest, asked *kmsg.Metad
 }
 
 // describeTopic is the answer's part about a topic that exists.
-func describeTopic(t *metadata.Topic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+func describeTopic(tv *topicView, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	t := tv.topic
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = kmsg.StringPtr(t.Name), t.ID, t.Internal
 	out.AuthorizedOperations = unknownOperations
@@ -207,7 +210,8 @@ func describeTopic(t *metadata.Topic, req *kmsg.MetadataRequest) kmsg.MetadataRe
 		to.Default()
 		to.Partition = int32(i)
 		to.Leader, to.LeaderEpoch = int32(from.Leader), int32(from.LeaderEpoch)
-		to.Replicas, to.ISR = brokerIDs(from.Replicas), brokerIDs(from.ISR)
+		to.Replicas = brokerIDs(from.Replicas)
+		to.ISR, to.OfflineReplicas = tv.inSync(i)
 	}
 	return out
 }

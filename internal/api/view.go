@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
@@ -129,6 +130,21 @@ func (t *topicView) partition(index int32) (*storage.Partition, *metadata.Partit
 		return nil, nil, errPartitionOffline
 	}
 	return t.partitions[index], &t.topic.Partitions[index], nil
+}
+
+// inSync lists a partition's replicas that are in sync, and those that are offline.
+//
+// A replica of which a part is damaged is none to rely on, though this broker goes on to lead with it: it is shown as Kafka shows one
+// whose disk failed, so that whatever watches for under-replicated partitions sees it.
+func (t *topicView) inSync(index int) (isr, offline []int32) {
+	place := &t.topic.Partitions[index]
+	isr, offline = brokerIDs(place.ISR), []int32{}
+	if p := t.partitions[index]; p == nil || p.Damaged() {
+		self := int32(t.broker.NodeID)
+		isr = slices.DeleteFunc(isr, func(id int32) bool { return id == self })
+		offline = append(offline, self)
+	}
+	return isr, offline
 }
 
 // partition finds a partition by its topic's name.

@@ -19,6 +19,9 @@ const (
 	outputBuffer = 128 << 10
 	// stallCheck is how long a reader waits for records that should be there before it looks why they do not come.
 	stallCheck = time.Second
+	// damageCheck is how often a reader without an end asks whether a partition that it reads is damaged: that one may stand still
+	// unnoticed while others go on.
+	damageCheck = 5 * time.Second
 	// joinPoll is how often a group member looks whether it was given partitions.
 	joinPoll = 50 * time.Millisecond
 	// goodbyeTimeout bounds the last commit and the leaving of a group.
@@ -200,6 +203,7 @@ func (r *consuming) fetchOptions() []kgo.Opt {
 // made certain: when no more is at hand, after every poll in a group, and at the end.
 func (r *consuming) loop(ctx context.Context, settle func() error) error {
 	grouped := r.o.Group != ""
+	looked := time.Now()
 	for !r.finished() {
 		polling, done := context.WithTimeout(ctx, r.patience())
 		fetches := r.client.PollFetches(polling)
@@ -229,10 +233,11 @@ func (r *consuming) loop(ctx context.Context, settle func() error) error {
 		if grouped {
 			r.client.AllowRebalance()
 		}
-		if read == 0 && r.end != nil {
-			if err := r.skipEmpty(ctx); err != nil {
+		if read == 0 && r.end != nil || time.Since(looked) > damageCheck {
+			if err := r.lookAhead(ctx); err != nil {
 				return err
 			}
+			looked = time.Now()
 		}
 	}
 	return settle()
@@ -337,8 +342,9 @@ func (r *consuming) fetchError(fetches kgo.Fetches) error {
 	return nil
 }
 
-// skipEmpty moves positions over offsets at which there is nothing to consume: what compaction and aborted transactions leave.
-func (r *consuming) skipEmpty(ctx context.Context) error {
+// lookAhead finds out why no records come: it moves positions over offsets at which there is nothing to consume, which compaction and
+// aborted transactions leave, and returns an error where a partition is damaged. The client library tries that again for ever.
+func (r *consuming) lookAhead(ctx context.Context) error {
 	for topic, partitions := range r.unread() {
 		asking, done := r.bounded(ctx)
 		detail, err := r.topic(asking, topic)
@@ -346,10 +352,16 @@ func (r *consuming) skipEmpty(ctx context.Context) error {
 			if err != nil {
 				break
 			}
+			if r.end == nil && !damaged(detail.Partitions[partition]) {
+				continue // it has simply been read to where it ends now
+			}
 			var fetched kgo.FetchPartition
 			var next int64
 			fetched, next, err = r.fetchOnce(asking, detail, partition, offset, 1<<20, r.isolation)
-			if err == nil && len(fetched.Records) == 0 {
+			switch {
+			case errors.Is(err, kerr.KafkaStorageError):
+				err = r.damageAt(asking, detail, partition, offset)
+			case err == nil && len(fetched.Records) == 0:
 				r.moveTo(topic, partition, next)
 			}
 		}
@@ -371,7 +383,7 @@ func (r *consuming) unread() offsets {
 	}
 	for topic, partitions := range r.position {
 		for partition, offset := range partitions {
-			if offset < r.end[topic][partition] {
+			if r.end == nil || offset < r.end[topic][partition] {
 				unread.set(topic, partition, offset)
 			}
 		}

@@ -313,7 +313,7 @@ func (d *doctor) disks(ctx context.Context, c *Client) {
 // partitions looks for partitions that cannot be used, or are short of replicas.
 func (d *doctor) partitions(metadata kadm.Metadata) {
 	var topics, partitions int64
-	var leaderless, behind []string
+	var leaderless, broken, behind []string
 	for _, t := range metadata.Topics.Sorted() {
 		topics++
 		for _, p := range t.Partitions.Sorted() {
@@ -322,6 +322,8 @@ func (d *doctor) partitions(metadata kadm.Metadata) {
 			switch {
 			case p.Leader < 0:
 				leaderless = append(leaderless, name)
+			case damaged(p):
+				broken = append(broken, name)
 			case len(p.ISR) < len(p.Replicas):
 				behind = append(behind, name)
 			}
@@ -331,11 +333,15 @@ func (d *doctor) partitions(metadata kadm.Metadata) {
 		d.add(gradeProblem, "partitions", "start the brokers that hold them; `ottla topic describe` names the replicas", "%s without a leader, which nobody can read or write: %s",
 			plural(int64(len(leaderless)), "partition"), few(leaderless))
 	}
+	if len(broken) > 0 {
+		d.add(gradeProblem, "partitions", "`ottla consume TOPIC --partition N` reads up to the damage and says where it ends; the leader's log names the files (\"damaged data\")",
+			"%s damaged in part, of which some records cannot be read: %s", plural(int64(len(broken)), "partition"), few(broken))
+	}
 	if len(behind) > 0 {
 		d.add(gradeWarning, "partitions", "look at the brokers that are not in the ISR of `ottla topic describe`", "%s with replicas that are not in sync: %s",
 			plural(int64(len(behind)), "partition"), few(behind))
 	}
-	if len(leaderless)+len(behind) == 0 {
+	if len(leaderless)+len(broken)+len(behind) == 0 {
 		d.add(gradeOK, "partitions", "", "%s in %s, all with a leader and every replica in sync", plural(partitions, "partition"), plural(topics, "topic"))
 	}
 }

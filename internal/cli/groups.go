@@ -143,17 +143,7 @@ func (c *Client) DescribeGroups(ctx context.Context, names []string, format stri
 			details = append(details, d)
 		}
 	}
-	err := c.print(format, details, func(w io.Writer) error {
-		for i, d := range details {
-			if i > 0 {
-				fmt.Fprintln(w)
-			}
-			if err := d.write(w); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := c.print(format, details, func(w io.Writer) error { return writeDetails(w, details) })
 	return errors.Join(append(failed, err)...)
 }
 

@@ -123,3 +123,16 @@ func plural(n int64, one string) string {
 	}
 	return countText(n) + " " + one + "s"
 }
+
+// writeDetails writes one paragraph after the other.
+func writeDetails[D interface{ write(w io.Writer) error }](w io.Writer, details []D) error {
+	for i, d := range details {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := d.write(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}

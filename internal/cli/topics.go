@@ -161,6 +161,7 @@ type partitionDetail struct {
 	Epoch     int32   `json:"leader_epoch"`
 	Replicas  []int32 `json:"replicas"`
 	ISR       []int32 `json:"isr"`
+	Offline   []int32 `json:"offline_replicas"`
 	Start     int64   `json:"log_start_offset"`
 	End       int64   `json:"log_end_offset"`
 	Error     string  `json:"error,omitempty"`
@@ -190,17 +191,7 @@ func (c *Client) DescribeTopics(ctx context.Context, names []string, format stri
 			return err
 		}
 	}
-	err = c.print(format, details, func(w io.Writer) error {
-		for i, d := range details {
-			if i > 0 {
-				fmt.Fprintln(w)
-			}
-			if err := d.write(w); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err = c.print(format, details, func(w io.Writer) error { return writeDetails(w, details) })
 	return errors.Join(append(failed, err)...)
 }
 
@@ -225,12 +216,15 @@ func (c *Client) topicDetails(ctx context.Context, topics kadm.TopicDetails) ([]
 			}
 		}
 		for _, p := range t.Partitions.Sorted() {
-			row := partitionDetail{Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR, Start: -1, End: -1}
+			row := partitionDetail{Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR, Offline: p.OfflineReplicas, Start: -1, End: -1}
 			start, end := starts[t.Topic][p.Partition], ends[t.Topic][p.Partition]
 			if err := cmp.Or(p.Err, start.Err, end.Err); err != nil { //nolint:staticcheck // SA4023 takes cmp.Or for one that is never nil
 				row.Error = err.Error()
 			} else {
 				row.Start, row.End = start.Offset, end.Offset
+				if damaged(p) {
+					row.Error = "damaged in part: see ottla doctor"
+				}
 			}
 			d.Partitions = append(d.Partitions, row)
 		}

@@ -41,6 +41,13 @@ func (p *Partition) damageAtLocked(offset base.Offset) (Damage, bool) {
 	return Damage{}, false
 }
 
+// Damaged reports whether a part of the partition is known to be damaged, so that reads of it fail.
+func (p *Partition) Damaged() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.damage) > 0
+}
+
 // edgeLocked is the position where a read from pos must stop: the start of the first damaged range that ends after pos, or limit.
 func (p *Partition) edgeLocked(pos, limit int64) int64 {
 	for _, d := range p.damage {
