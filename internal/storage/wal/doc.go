@@ -17,7 +17,8 @@
 // docs/formats/wal.md describes the bytes. Files are numbered and named by 20 digits and ".wal". Each is filled with zeros and synced
 // before it is used, so that writing a group allocates nothing, changes no metadata of the file system and cannot run out of space.
 // Every Open makes a small file of its own; an old one is never appended to. The keeper, the wal's second goroutine, prepares larger
-// ones behind the writer, and gives released ones a new number and salt. States of a file:
+// ones behind the writer, in small writes with rests between them unless a file is needed soon, and gives released ones a new number
+// and salt. States of a file:
 //
 //	prepared ──header written──▶ current ──full──▶ live ──all groups released──▶ spare ──renamed──▶ prepared
 //	                                                                          └─▶ dead ──▶ removed

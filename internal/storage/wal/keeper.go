@@ -110,7 +110,12 @@ func (l *Log) reuse(f *file, number uint64) bool {
 
 func (l *Log) create(number uint64, size int64) bool {
 	start := time.Now()
-	h, err := l.medium.create(number, size, l.cfg.MinFreeBytes, l.stop.Load)
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	h, err := l.medium.create(number, size, l.cfg.MinFreeBytes, func(done int64, took time.Duration) bool {
+		rest.Reset(fillRest * took)
+		return l.restFilling(rest, done, size)
+	})
 	l.mu.Lock()
 	l.stats.FillTime += time.Since(start)
 	if err == nil {
@@ -138,6 +143,33 @@ func (l *Log) create(number uint64, size int64) bool {
 		l.fail(err)
 	}
 	return false
+}
+
+// fillRest is how long the keeper rests after a write that fills a file, in times of what the write took. Groups that are written
+// meanwhile find the disk free.
+const fillRest = 3
+
+// restFilling rests until the timer ends, unless the new file, of which done bytes of size are there, will be needed soon. It reports
+// whether to give up.
+func (l *Log) restFilling(rest *time.Timer, done, size int64) (stop bool) {
+	for !l.stop.Load() && !l.fillIsUrgent(done, size) {
+		select {
+		case <-rest.C:
+			return l.stop.Load()
+		case <-l.wakeK: // keep looks at everything again when the file is there
+		}
+	}
+	return l.stop.Load()
+}
+
+// fillIsUrgent reports whether somebody waits for the file, or the share of it that is there is not well ahead of the share of the
+// current file that is used up. Filling begins when a quarter of that is.
+func (l *Log) fillIsUrgent(done, size int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.space
+	used := float64(s.pos) / float64(s.cur.size)
+	return len(s.waiters) > 0 || len(s.next) == 0 && float64(done)/float64(size) < 2*(used-0.25)
 }
 
 func (l *Log) addNextLocked(f *file) {

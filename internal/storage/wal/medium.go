@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -19,8 +20,9 @@ type medium interface {
 	// list returns the numbers of all files, in order.
 	list() ([]uint64, error)
 	// create makes file number of size zero bytes, if that leaves floor bytes free on the disk. File and name are durable when it
-	// returns. If stop reports true it gives up.
-	create(number uint64, size, floor int64, stop func() bool) (mediumFile, error)
+	// returns. Between writes it calls pause with how much is written and how long the last write took, and gives up if that
+	// reports true.
+	create(number uint64, size, floor int64, pause pauseFunc) (mediumFile, error)
 	// reuse gives file old a new number. The new name is durable when it returns.
 	reuse(old, number uint64) (mediumFile, error)
 	// open opens a file for recovery.
@@ -36,8 +38,11 @@ type medium interface {
 // mediumFile is one file of a medium. Unless the wal is unsafe, blocks are durable when WriteAt returns.
 type mediumFile = disk.DirectFile
 
-// fillBytes is the size of the writes that fill a new file with zeros.
-const fillBytes = 1 << 20
+// fillBytes is the size of the writes that fill a new file with zeros: small, as a group that is to be written waits for one.
+const fillBytes = 256 << 10
+
+// pauseFunc is called between the writes that fill a file: it may take its time, and says whether to stop.
+type pauseFunc func(done int64, took time.Duration) (stop bool)
 
 var errStopped = errors.New("stopped")
 
@@ -76,13 +81,13 @@ func (d *folder) list() ([]uint64, error) {
 	return numbers, nil
 }
 
-func (d *folder) create(number uint64, size, floor int64, stop func() bool) (mediumFile, error) {
+func (d *folder) create(number uint64, size, floor int64, pause pauseFunc) (mediumFile, error) {
 	name := d.name(number)
 	// Trying without the room would take the last of it from others for a moment.
 	if err := disk.CheckRoom(d.fs, d.dir, size, floor); err != nil {
 		return nil, fmt.Errorf("make wal file %s: %w", name, err)
 	}
-	err := d.fill(name, size, stop)
+	err := d.fill(name, size, pause)
 	if err == nil && !plant.On(plant.SkipWALFolderSync) {
 		err = d.syncNames()
 	}
@@ -104,7 +109,7 @@ func (d *folder) discard(name string) error {
 	return d.fs.Remove(name)
 }
 
-func (d *folder) fill(name string, size int64, stop func() bool) (err error) {
+func (d *folder) fill(name string, size int64, pause pauseFunc) (err error) {
 	// Create takes the place of what may stand there, so that nothing of it is ever read again.
 	c, err := d.fs.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -125,15 +130,18 @@ func (d *folder) fill(name string, size int64, stop func() bool) (err error) {
 	if chunk := min(fillBytes, size); int64(len(d.zeros)) < chunk {
 		d.zeros = disk.AlignedBuffer(int(chunk), max(maxBlockBytes, f.Alignment()))
 	}
+	took := time.Duration(0)
 	for off := int64(0); off < size; {
-		if stop() {
+		if pause(off, took) {
 			return errStopped
 		}
+		start := time.Now()
 		n, err := f.WriteAt(d.zeros[:min(int64(len(d.zeros)), size-off)], off)
 		if err != nil {
 			return err
 		}
 		off += int64(n)
+		took = time.Since(start)
 	}
 	return f.SyncData()
 }

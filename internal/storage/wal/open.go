@@ -129,7 +129,7 @@ func (l *Log) firstFile(r *recovery) (*file, error) {
 	if n := len(r.files); n > 0 {
 		number = r.files[n-1].number + 1
 	}
-	never := func() bool { return false }
+	never := func(int64, time.Duration) bool { return false }
 	for size := l.cfg.FirstFileBytes; ; size = max(size/4&^(maxBlockBytes-1), minFileBytes) {
 		start := time.Now()
 		h, err := l.medium.create(number, size, 0 /* floor */, never)
