@@ -30,17 +30,31 @@ func (a *asideWriter) write(group wal.Sequence, entry wal.Entry) error {
 			return err
 		}
 	}
-	b := make([]byte, 0, asideHeader+len(entry.Data))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(entry.Data)))
-	b = append(b, 0, 0, 0, 0)
-	b = append(b, byte(entry.Kind))
-	b = binary.BigEndian.AppendUint64(b, uint64(group))
-	b = binary.BigEndian.AppendUint64(b, uint64(entry.FirstOffset))
-	b = binary.BigEndian.AppendUint64(b, uint64(entry.LastOffset))
-	b = append(b, entry.Data...)
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
-	_, err := f.Write(b)
+	_, err := f.Write(appendAside(nil, asideEntry{
+		kind: entry.Kind, at: uint64(group), first: entry.FirstOffset, last: entry.LastOffset, data: entry.Data,
+	}))
 	return err
+}
+
+// asideEntry is an entry of a file in set-aside/.
+type asideEntry struct {
+	kind        wal.Kind
+	at          uint64 // the group, or the position of damaged bytes
+	first, last base.Offset
+	data        []byte
+}
+
+func appendAside(b []byte, e asideEntry) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.data)))
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, byte(e.kind))
+	b = binary.BigEndian.AppendUint64(b, e.at)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.first))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.last))
+	b = append(b, e.data...)
+	binary.BigEndian.PutUint32(b[start+4:], crc32.Checksum(b[start+8:], castagnoli))
+	return b
 }
 
 func (a *asideWriter) create(group wal.Sequence, entry wal.Entry) (vfs.File, error) {

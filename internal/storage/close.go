@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
@@ -90,6 +91,13 @@ func (e *Engine) settle(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	select {
+	case <-e.damageFound:
+		if err := e.saveDamage(); err != nil && !disk.IsNoSpace(err) {
+			return err
+		}
+	default:
 	}
 	return e.checkpoint(ctx)
 }

@@ -19,6 +19,10 @@ type Damage struct {
 	File                    string // path of the damaged file, as the file system knows it
 	Pos, Len                int64  // damaged bytes in File; Len 0 = not known
 	Reason                  string
+	// SetAside: an operator has given the range up (ottla scrub --repair). Readers go on behind it, as behind compacted records.
+	SetAside bool
+	// Mended: the file was made anew, and nothing is lost.
+	Mended bool
 }
 
 // damagedRange is a range of a partition that can not be read. from and to are stream positions; they are equal where bytes
@@ -26,6 +30,28 @@ type Damage struct {
 type damagedRange struct {
 	from, to int64
 	damage   Damage
+	// structural: the checksums are right, and what they guard is no batch. Reading the bytes again proves nothing.
+	structural bool
+	// bounded: a batch begins at to, the first after damage.LastOffset.
+	bounded bool
+	// aside: set aside by an operator. from and to are then batch boundaries, or where the readable part of a segment ends.
+	aside bool
+	copy  string // of the bytes that were set aside, relative to the data folder
+}
+
+// gap is a range that was set aside: readers jump from anywhere in it to its end.
+type gap struct{ from, to int64 }
+
+// gapsLocked lists the gaps, and for one who looks for offset the damaged ranges that lie before it and whose end is known; nil in a log
+// without damage, which is nearly all.
+func (p *Partition) gapsLocked(offset base.Offset) []gap {
+	var gaps []gap
+	for _, d := range p.damage {
+		if !d.missing() && (d.aside || d.bounded && d.damage.LastOffset < offset) {
+			gaps = append(gaps, gap{d.from, d.to})
+		}
+	}
+	return gaps
 }
 
 // missing reports that the bytes are not there at all, so that offsets, and not positions, tell what is lost.
@@ -34,7 +60,7 @@ func (d damagedRange) missing() bool { return d.from == d.to }
 // damageAtLocked finds the missing range that holds offset.
 func (p *Partition) damageAtLocked(offset base.Offset) (Damage, bool) {
 	for _, d := range p.damage {
-		if d.missing() && d.damage.FirstOffset <= offset && offset <= d.damage.LastOffset {
+		if d.missing() && !d.aside && d.damage.FirstOffset <= offset && offset <= d.damage.LastOffset {
 			return d.damage, true
 		}
 	}
@@ -61,11 +87,17 @@ func (p *Partition) edgeLocked(pos, limit int64) int64 {
 	return limit
 }
 
-// damageFrom is the error of a read that looked for offset and was stopped at pos by a damaged range.
+// damageFrom is the error of a read that looked for offset and was stopped at pos by a damaged range; nil if a range that was set aside
+// reaches to the end of what may be read.
 func (p *Partition) damageFrom(offset base.Offset, pos int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	skipped := false
 	for _, d := range p.damage {
+		if d.aside {
+			skipped = skipped || d.to == pos
+			continue
+		}
 		if d.to > pos || d.missing() && d.from == pos {
 			found := d.damage
 			if !d.missing() {
@@ -75,7 +107,7 @@ func (p *Partition) damageFrom(offset base.Offset, pos int64) error {
 			return &DamageError{found}
 		}
 	}
-	if err := p.usableLocked(); err != nil {
+	if err := p.usableLocked(); err != nil || skipped {
 		return err
 	}
 	return ErrOffsetOutOfRange // deleted since it was looked up
@@ -96,7 +128,7 @@ func (p *Partition) noteDamage(s *segmentRef, err error) error {
 		}
 		return err
 	}
-	return &DamageError{p.remember(s, found)}
+	return &DamageError{p.remember(s, found, false)}
 }
 
 // noteDamageAt remembers that what stands at a stream position is not a batch, though its checksum is right or it never was in
@@ -115,22 +147,30 @@ func (p *Partition) noteDamageAt(pos, n int64, reason error) error {
 	if inFile {
 		found.File = p.segmentPath(s.base)
 	}
-	return &DamageError{p.remember(s, found)}
+	return &DamageError{p.remember(s, found, true)}
 }
 
 // remember adds a damaged range of a segment, once.
-func (p *Partition) remember(s *segmentRef, found *segment.DamageError) Damage {
+func (p *Partition) remember(s *segmentRef, found *segment.DamageError, structural bool) Damage {
 	d := Damage{
 		Topic: p.topic, Partition: p.id, File: found.File, Pos: found.Pos, Len: found.Len, Reason: found.Reason,
 	}
 	d.FirstOffset, d.LastOffset = p.offsetsAround(s, found)
-	r := damagedRange{from: s.start + found.Pos, to: s.start + found.Pos + max(found.Len, 1), damage: d}
+	r := damagedRange{from: s.start + found.Pos, to: s.start + found.Pos + max(found.Len, 1), damage: d, structural: structural}
 	p.mu.Lock()
-	known := slices.ContainsFunc(p.damage, func(k damagedRange) bool { return k.from <= r.from && r.to <= k.to })
+	at := slices.IndexFunc(p.damage, func(k damagedRange) bool { return k.from <= r.from && r.to <= k.to })
+	known := at >= 0
+	if known {
+		d.SetAside = p.damage[at].aside
+	}
 	// Damage in an index hides no records of itself: it stays an error of each read that needs the index.
 	inLog := found.File == "" || found.File == p.segmentPath(s.base)
 	if !known && inLog {
+		p.damage = slices.DeleteFunc(p.damage, func(k damagedRange) bool {
+			return !k.aside && !k.missing() && r.from <= k.from && k.to <= r.to // told anew, with its surroundings
+		})
 		p.addDamageLocked(r)
+		p.e.keepDamage()
 	}
 	p.mu.Unlock()
 	if !known {
@@ -161,6 +201,9 @@ func (p *Partition) offsetsAround(s *segmentRef, found *segment.DamageError) (fi
 	if seg == nil {
 		return first, last
 	}
+	if _, at, err := batchBefore(seg, found.Pos); err == nil {
+		first = max(first, at)
+	}
 	// The index's positions rise with the offsets: the first offset that it places after the damage lies outside it.
 	n := sort.Search(int(max(last-first+1, 0)), func(i int) bool {
 		pos, err := seg.Lookup(first + base.Offset(i))
@@ -177,7 +220,51 @@ func (p *Partition) loseLocked(first, last base.Offset, d Damage) {
 	}
 	d.Topic, d.Partition = p.topic, p.id
 	d.FirstOffset, d.LastOffset = max(first, p.end), last
-	p.addDamageLocked(damagedRange{from: p.endPos, to: p.endPos, damage: d})
+	lost := damagedRange{from: p.endPos, to: p.endPos, damage: d}
+	lost.giveUp(p.given)
+	p.addDamageLocked(lost)
 	p.end = last + 1
 	p.changed = true
+}
+
+// giveUpEnd remembers that the last block of the segment with a base offset is damaged though its checksum will not say so any more, and
+// returns once that is durable.
+func (p *Partition) giveUpEnd(first base.Offset, found *segment.DamageError) error {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.segments, func(s *segmentRef) bool { return s.base == first })
+	if i < 0 {
+		p.mu.Unlock()
+		return found
+	}
+	s := p.segments[i]
+	p.mu.Unlock()
+	p.remember(s, found, true)
+	p.mu.Lock()
+	for k := range p.damage {
+		d := &p.damage[k]
+		if end := s.start + found.Pos + found.Len; d.from < end && s.start+found.Pos < d.to {
+			d.structural, d.bounded = true, d.to == end
+		}
+	}
+	p.mu.Unlock()
+	return p.e.saveDamage()
+}
+
+// giveUpLocked notes that an operator has given up missing records, whether replay has found yet that they are missing or not.
+func (p *Partition) giveUpLocked(d damagedRange) {
+	p.given = append(p.given, d)
+	for i := range p.damage {
+		if p.damage[i].missing() {
+			p.damage[i].giveUp(p.given)
+		}
+	}
+}
+
+// giveUp marks missing records as set aside if given names them.
+func (d *damagedRange) giveUp(given []damagedRange) {
+	for _, g := range given {
+		if g.damage.FirstOffset <= d.damage.FirstOffset && d.damage.LastOffset <= g.damage.LastOffset {
+			d.aside, d.copy, d.damage.SetAside = true, g.copy, true
+		}
+	}
 }

@@ -41,6 +41,8 @@ type Engine struct {
 	tombs      map[base.TopicID]wal.Sequence // deleted topics, and the last group that may name them
 	orphans    []partitionRecord             // of the checkpoint, unknown to the metadata and kept as they are
 	aside      []Damage                      // what was set aside
+	// strayDamage are remembered ranges of partitions that the metadata does not know. Written by Open alone.
+	strayDamage []damageRecord
 
 	folders folderClaims
 
@@ -68,6 +70,11 @@ type Engine struct {
 	unlinks      unlinkList
 
 	highestProducer atomic.Int64
+
+	// The list of damaged ranges: see damage_file.go.
+	damageMu    sync.Mutex    // one write at a time
+	damageFound chan struct{} // holds a value when the list has changed
+	damageLate  atomic.Bool   // the disk had no room for it
 }
 
 // Open opens the data folder: it reads the checkpoint, replays the wal since then, and starts the background work.
@@ -87,6 +94,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		flusher:    newFlusher(),
 		kick:       make(chan struct{}, 1),
 		relief:     make(chan struct{}, 1),
+
+		damageFound: make(chan struct{}, 1),
 	}
 	e.highestProducer.Store(int64(base.NoProducerID))
 	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -106,6 +115,7 @@ func (e *Engine) start() {
 	e.goOwned(e.runCheckpoints)
 	e.goOwned(e.runHousekeeping)
 	e.goOwned(e.runRelief)
+	e.goOwned(e.runDamage)
 	e.goOwned(e.watchWAL)
 }
 
@@ -311,40 +321,6 @@ func (e *Engine) Damage() []Damage {
 func (e *Engine) reportDamage(d Damage) {
 	e.cfg.Logger.Error("damaged data", "topic", d.Topic, "topic_id", d.Partition.ID, "partition", d.Partition.Partition,
 		"offset", d.FirstOffset, "last_offset", d.LastOffset, "file", d.File, "pos", d.Pos, "bytes", d.Len, "reason", d.Reason)
-}
-
-// Scrub reads every segment and checks it against its sidecar, reporting each damaged range. It returns ctx's error or nil.
-func (e *Engine) Scrub(ctx context.Context, report func(Damage)) error {
-	for p := range e.Partitions() {
-		p.mu.Lock()
-		segments := slices.Clone(p.segments)
-		p.mu.Unlock()
-		for _, s := range segments {
-			if err := p.scrub(ctx, s, report); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (p *Partition) scrub(ctx context.Context, s *segmentRef, report func(Damage)) error {
-	p.mu.Lock()
-	seg := s.seg
-	p.mu.Unlock()
-	if seg == nil {
-		return nil
-	}
-	err := seg.Verify(ctx, func(d segment.DamageError) { report(p.remember(s, &d)) })
-	if err != nil && ctx.Err() == nil {
-		p.mu.Lock()
-		gone := p.deleted || p.segments[0].start > s.start
-		p.mu.Unlock()
-		if gone {
-			return nil
-		}
-	}
-	return err
 }
 
 // DiskUsage holds sizes in bytes.

@@ -142,6 +142,9 @@ func (e *Engine) runHousekeeping() {
 		case <-tickers[3].C:
 			e.sweepProducers()
 		case <-tickers[4].C:
+			if e.damageLate.Swap(false) {
+				e.keepDamage()
+			}
 			if e.diskFull.Load() { // see whether there is room now
 				e.retryStalled()
 				e.kickCheckpoint()

@@ -59,6 +59,7 @@ type Partition struct {
 	producers producerTable
 	epochs    epochCache
 	damage    []damagedRange // by position
+	given     []damagedRange // missing records that were set aside, known before replay finds that they are missing
 
 	dropped    []*droppedSegment // no longer part of the log, but their files are there
 	changed    bool              // since encoded was made

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -17,6 +18,9 @@ const (
 
 func (e *Engine) path(name string) string { return e.cfg.FS.PathJoin(e.cfg.Dir, name) }
 func (e *Engine) topicsDir() string       { return e.path(topicsFolder) }
+
+// relative is a path without the data folder's in front.
+func (e *Engine) relative(path string) string { return strings.TrimPrefix(path, e.path("")+"/") }
 
 // folderOf is the name of a partition's folder in topics/.
 func folderOf(topic string, partition int32) string { return fmt.Sprintf("%s-%d", topic, partition) }
@@ -49,7 +53,7 @@ func (p *Partition) segmentOptions(first base.Offset) segment.Options {
 	p.mu.Unlock()
 	return segment.Options{
 		FS: p.e.cfg.FS, Dir: p.dir(), Base: first, IndexInterval: c.IndexInterval, IndexBytes: c.SegmentIndex,
-		Files: p.e.files, Report: p.healed,
+		Files: p.e.files, Report: p.healed, GiveUp: func(d *segment.DamageError) error { return p.giveUpEnd(first, d) },
 	}
 }
 

@@ -71,6 +71,9 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	}
 	defer w.close()
 	first, pos, err := w.find(from)
+	if errors.Is(err, io.EOF) {
+		return empty, nil
+	}
 	if err != nil {
 		return Slice{}, err
 	}
@@ -105,6 +108,7 @@ type walker struct {
 	p          *Partition
 	pos, limit int64
 	stop       int64 // edge of the next damaged range, or limit
+	gaps       []gap // ranges that were set aside
 	buf        *[]byte
 	bufPos     int64 // stream position of buf[0]
 	bufLen     int
@@ -123,6 +127,7 @@ var walkBuffers = sync.Pool{New: func() any {
 func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 	p.mu.Lock()
 	d, damaged := p.damageAtLocked(offset)
+	gaps := p.gapsLocked(offset)
 	at, inTail := p.index.floorOffset(offset)
 	var s *segmentRef
 	var seg *segment.Segment
@@ -150,7 +155,7 @@ func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 			pos += inSegment
 		}
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit}, nil
+	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps}, nil
 }
 
 // stopAtDamage makes the walker stop at the first damaged range after pos, where the batch that it has just returned begins.
@@ -165,13 +170,17 @@ func (w *walker) stopAtDamage(offset base.Offset, pos int64) error {
 	return nil
 }
 
-// find goes on to the batch that holds offset, or to the first after it where compaction or damage has left a gap.
+// find goes on to the batch that holds offset, or to the first after it where compaction or damage has left a gap. io.EOF if a gap
+// reaches to the limit.
 func (w *walker) find(offset base.Offset) (record.Header, int64, error) {
 	for {
 		h, pos, err := w.next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return h, 0, w.p.damageFrom(offset, w.pos)
+			if found := w.p.damageFrom(offset, w.pos); found != nil {
+				err = found
+			}
+			return h, 0, err
 		case err != nil:
 			return h, 0, err
 		case h.LastOffset() >= offset:
@@ -183,6 +192,11 @@ func (w *walker) find(offset base.Offset) (record.Header, int64, error) {
 // next returns the next batch's header and stream position. io.EOF at the limit and at the edge of a damaged range; a
 // *DamageError if the header can not be read.
 func (w *walker) next() (record.Header, int64, error) {
+	for _, g := range w.gaps {
+		if g.from <= w.pos && w.pos < g.to && w.pos < w.stop {
+			w.pos = g.to
+		}
+	}
 	if w.pos >= w.stop {
 		return record.Header{}, w.pos, io.EOF
 	}

@@ -54,6 +54,9 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := r.openPartitions(); err != nil {
 		return err
 	}
+	if err := e.loadDamage(); err != nil {
+		return err
+	}
 	log, err := wal.Open(ctx, wal.Config{
 		FS: fs, Dir: e.path(walFolder), MaxBytes: e.cfg.WALMaxBytes, FileBytes: e.cfg.WALFileBytes, Mode: e.cfg.AckMode,
 		MinFreeBytes: e.cfg.MinFreeBytes, FullWait: spaceWait, Logger: e.cfg.Logger, OnDamage: r.damaged,
@@ -332,6 +335,10 @@ func (r *recovery) missing(p *Partition, next base.Offset) {
 
 // damaged is told of damage in the wal. What a damaged run held is lost to its partition; everything else goes on.
 func (r *recovery) damaged(c *wal.CorruptError) error {
+	if len(c.Runs) == 0 && r.e.groupsGivenUp(c) {
+		r.e.cfg.Logger.Warn("damage in the wal was given up by an operator; records of any partition may be missing", "err", c)
+		return nil
+	}
 	if len(c.Runs) == 0 {
 		return c // it could be any partition's: nobody could say what is missing
 	}

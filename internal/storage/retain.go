@@ -230,6 +230,9 @@ func (p *Partition) dropLocked(n int) {
 	p.segments = append([]*segmentRef(nil), p.segments[n:]...)
 	p.flushing -= n
 	start := p.segments[0].start
+	if len(p.damage) > 0 {
+		p.e.keepDamage()
+	}
 	p.damage = slices.DeleteFunc(p.damage, func(d damagedRange) bool { return d.to <= start && d.from < start })
 	p.changed = true
 }

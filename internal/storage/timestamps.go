@@ -97,6 +97,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 		}
 	}
 	flushed := p.flushedPos
+	gaps := p.gapsLocked(base.NoOffset)
 	p.mu.Unlock()
 	if s == nil {
 		return nil, nil
@@ -112,7 +113,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 	if pos >= flushed { // not in the segment, so in the tail
 		pos = p.skipByTime(max(pos, s.start), ts)
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit}, nil
+	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps}, nil
 }
 
 // skipByTime goes on from pos over the entries of the tail's index that hold nothing as new as ts.

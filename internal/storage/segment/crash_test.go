@@ -119,7 +119,7 @@ func (w *workload) checkWhole(s *Segment) error {
 
 func (w *workload) verify(s *Segment) error {
 	var found reports
-	if err := s.Verify(w.t.Context(), func(d DamageError) { found.add(&d) }); err != nil || len(found) > 0 {
+	if err := s.Verify(w.t.Context(), VerifyOptions{Report: func(d DamageError) { found.add(&d) }}); err != nil || len(found) > 0 {
 		return fmt.Errorf("verify found %v: %w", found, errors.Join(err, errWrongBytes))
 	}
 	return nil

@@ -122,41 +122,38 @@ func (l *ledger) heal(durable FileState) ([]byte, error) {
 		return l.s.healSidecar(durable), nil
 	}
 	index, time, err := l.s.reindex()
-	if err != nil {
+	if asDamage(err) == nil && err != nil {
 		return nil, err
 	}
+	// Entries up to the damage in the log are right, if not all: a look-up finds a batch at or before the one it looks for, and who goes
+	// on from there meets the damage.
 	if l.suffix == indexSuffix {
 		return index, nil
 	}
 	return time, nil
 }
 
-// reindex computes both indexes from the verified log, as far as it is synced.
+// reindex computes both indexes from the verified log, as far as it is synced. With a *DamageError it returns the entries before the
+// damage.
 func (s *Segment) reindex() (index, time []byte, err error) {
 	end := s.State()
-	x := indexer{st: emptyState(s.o.Base), interval: s.o.IndexInterval}
+	x := indexer{st: emptyState(s.o.Base), interval: s.o.IndexInterval, index: []byte{}, time: []byte{}}
 	head := make([]byte, record.HeaderSize)
 	for x.st.Size < end.Size {
 		n, err := s.ReadAt(head, x.st.Size)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, nil, err
+			return x.index, x.time, err
 		}
 		h, err := record.ParseHeader(head[:n])
 		if err != nil || x.st.Size+int64(h.Size()) > end.Size || h.LastOffset() < x.st.NextOffset {
 			d := s.damage(logSuffix, x.st.Size, record.HeaderSize, "there is no batch where the last one ends")
 			d.Err = err
-			return nil, nil, d
+			return x.index, x.time, d
 		}
 		x.add(BatchMeta{FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Size: int32(h.Size()), MaxTimestamp: h.MaxTimestamp, OffsetOfMax: h.LastOffset()})
 	}
 	if end.Sealed {
 		x.addTime()
-	}
-	if x.index == nil {
-		x.index = []byte{}
-	}
-	if x.time == nil {
-		x.time = []byte{}
 	}
 	return x.index, x.time, nil
 }

@@ -50,6 +50,13 @@ func newLedger(s *Segment, suffix string, entrySize, pageEntries int, header int
 	return &ledger{s: s, suffix: suffix, entrySize: entrySize, pageEntries: pageEntries, header: header, durable: st, now: st}
 }
 
+// fileBytes is how much of the file is durable.
+func (l *ledger) fileBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.header + int64(l.durable.Entries)*int64(l.entrySize)
+}
+
 // key returns what a ledger's entries are sorted by: an offset relative to the base, or a timestamp.
 func (l *ledger) key(entry []byte) int64 {
 	if l.entrySize == timeEntrySize {
@@ -181,7 +188,7 @@ func (l *ledger) load(durable FileState) (*prefix, error) {
 	}
 	entries, err := l.heal(durable)
 	if err == nil && entries != nil {
-		bad.Reason += "; made anew in memory from the log"
+		bad.Reason += "; made anew in memory from the log, as far as that is whole"
 	}
 	l.s.report(bad)
 	switch {

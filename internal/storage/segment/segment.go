@@ -48,6 +48,10 @@ type Options struct {
 	// Report is told of damage that did no harm because it could be healed: an index built anew from the log, say. It may be
 	// nil, is called without locks held, and must not block.
 	Report func(*DamageError)
+	// GiveUp is told that the last block of an active segment is damaged, before it is written on: from then on its checksum is that of
+	// what is there, so GiveUp must have written down durably that the range can not be served when it returns nil. Without GiveUp such a
+	// write fails.
+	GiveUp func(*DamageError) error
 }
 
 // BatchMeta is what a segment must know of each batch it is given.
@@ -85,7 +89,7 @@ type Segment struct {
 // Create returns an empty active segment. Nothing is on disk before the first Write.
 func Create(o Options) *Segment {
 	s := newSegment(o, emptyState(o.Base))
-	s.inMemory = true
+	s.inMemory, s.writing.checked = true, true
 	return s
 }
 
@@ -121,6 +125,9 @@ func newSegment(o Options, st State) *Segment {
 	s.time = newLedger(s, timeIndexSuffix, timeEntrySize, 512, 0, st.TimeIndex)
 	return s
 }
+
+// ledgers lists the files beside the log.
+func (s *Segment) ledgers() []*ledger { return []*ledger{s.index, s.time, s.side} }
 
 // Base returns the offset that names the segment: no record in it has a smaller one.
 func (s *Segment) Base() base.Offset { return s.o.Base }

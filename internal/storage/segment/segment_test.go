@@ -175,7 +175,7 @@ func TestSegmentAgreesWithAModel(t *testing.T) {
 		s, err = OpenSealed(o, footer)
 		must(t, err)
 		m.check(t, s, rng, interval)
-		must(t, s.Verify(t.Context(), func(d DamageError) { t.Errorf("seed %d: %v", seed, &d) }))
+		must(t, s.Verify(t.Context(), VerifyOptions{Report: func(d DamageError) { t.Errorf("seed %d: %v", seed, &d) }}))
 		if !bytes.Equal(readFile(t, o, logSuffix), m.data) {
 			t.Fatalf("seed %d: the file differs from what was written", seed)
 		}
@@ -301,7 +301,7 @@ func TestAnEmptySegmentHasNoFiles(t *testing.T) {
 	if pos, err := s.Lookup(9); pos != 0 || err != nil {
 		t.Errorf("Lookup = %d, %v", pos, err)
 	}
-	must(t, s.Verify(t.Context(), func(d DamageError) { t.Error(&d) }))
+	must(t, s.Verify(t.Context(), VerifyOptions{Report: func(d DamageError) { t.Error(&d) }}))
 	must(t, s.Remove())
 }
 
@@ -335,7 +335,7 @@ func TestReadersBesideTheWriter(t *testing.T) {
 				if _, err := s.LookupTime(1_700_000_000_000 + rng.Int64N(10_000)); err != nil {
 					t.Error(err)
 				}
-				if err := s.Verify(context.Background(), func(d DamageError) { t.Error(&d) }); rng.IntN(20) == 0 && err != nil {
+				if err := s.Verify(context.Background(), VerifyOptions{Report: func(d DamageError) { t.Error(&d) }}); rng.IntN(20) == 0 && err != nil {
 					t.Error(err)
 				}
 			}

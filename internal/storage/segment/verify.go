@@ -7,23 +7,39 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
+// VerifyOptions say how to verify.
+type VerifyOptions struct {
+	// Report is told of each damaged range; damaged blocks that follow one another are one range. Required.
+	Report func(DamageError)
+	// Pace is called before n bytes are read, and may wait. An error ends Verify, which returns it. It may be nil.
+	Pace func(ctx context.Context, n int64) error
+	// SkipRagged leaves out what a power loss may have torn in an active segment's last block: its bytes are in the wal.
+	SkipRagged bool
+}
+
 // Verify reads everything that the last Sync covered, from the disk and not from the page cache where that can be told apart, and
-// reports each damaged range. It goes on after damage; what it returns is ctx's cause or trouble that is no damage.
-func (s *Segment) Verify(ctx context.Context, report func(DamageError)) error {
+// reports each damaged range. It goes on after damage; what it returns is ctx's cause, an error of Pace, or trouble that is no damage.
+func (s *Segment) Verify(ctx context.Context, o VerifyOptions) error {
 	st := s.State()
 	if st.Size == 0 {
 		return nil
 	}
-	for _, l := range []*ledger{s.index, s.time, s.side} {
-		if err := s.verifyLedger(l, report); err != nil {
+	if o.Pace == nil {
+		o.Pace = func(ctx context.Context, _ int64) error { return context.Cause(ctx) }
+	}
+	for _, l := range s.ledgers() {
+		if err := o.Pace(ctx, l.fileBytes()); err != nil {
+			return err
+		}
+		if err := s.verifyLedger(l, o.Report); err != nil {
 			return err
 		}
 	}
 	f, err := s.o.FS.OpenDirect(s.path(logSuffix), disk.DirectOptions{})
 	if err != nil {
-		return s.reportOr(s.readDamage(logSuffix, 0, st.Size, &openError{err}), report)
+		return s.reportOr(s.readDamage(logSuffix, 0, st.Size, &openError{err}), o.Report)
 	}
-	err = s.verifyLog(ctx, f, st, report)
+	err = s.verifyLog(ctx, f, st, o)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -46,24 +62,25 @@ func (s *Segment) verifyLedger(l *ledger, report func(DamageError)) error {
 }
 
 // verifyLog checks every block. The one at the end may have grown since st was taken; its CRC is that of st's part of it.
-func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, report func(DamageError)) error {
+func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, o VerifyOptions) error {
 	im := image{size: st.Size, blockCRC: st.BlockCRC}
+	end := st.Size
+	if o.SkipRagged && !st.Sealed {
+		end -= end % BlockSize
+	}
 	full := s.o.Files.blockBuffer()
 	defer s.o.Files.recycle(full)
-	for block := int64(0); block*BlockSize < st.Size; block++ {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	runs := damageRuns{report: o.Report}
+	defer runs.flush()
+	for pos := int64(0); pos < end; pos += BlockSize {
+		buf := full[:min(BlockSize, end-pos)]
+		if err := o.Pace(ctx, int64(len(buf))); err != nil {
+			return err
 		}
-		crcs, err := s.blockCRCs(im, block, block+1)
-		if err == nil {
-			buf := full[:min(BlockSize, st.Size-block*BlockSize)]
-			if err = readFull(f, buf, block*BlockSize); err != nil {
-				err = s.readDamage(logSuffix, block*BlockSize, int64(len(buf)), err)
-			} else {
-				err = s.checkBlock(buf, block, crcs)
-			}
-		}
-		if err := s.reportOr(err, report); err != nil {
+		err := s.verifyBlock(f, im, buf, pos)
+		if d := asDamage(err); d != nil {
+			runs.add(*d)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -72,9 +89,43 @@ func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, re
 		return fmt.Errorf("verify segment %d: %w", s.o.Base, err)
 	}
 	if st.Sealed && size > st.Size {
-		report(*s.damage(logSuffix, st.Size, size-st.Size, "there are bytes after the end"))
+		runs.add(*s.damage(logSuffix, st.Size, size-st.Size, "there are bytes after the end"))
 	}
 	return nil
+}
+
+// verifyBlock reads the block at pos into buf and checks it.
+func (s *Segment) verifyBlock(f disk.DirectFile, im image, buf []byte, pos int64) error {
+	crcs, err := s.blockCRCs(im, pos/BlockSize, pos/BlockSize+1)
+	if err != nil {
+		return err
+	}
+	if err := readFull(f, buf, pos); err != nil {
+		return s.readDamage(logSuffix, pos, int64(len(buf)), err)
+	}
+	return s.checkBlock(buf, pos/BlockSize, crcs)
+}
+
+// damageRuns puts damaged blocks that follow one another together.
+type damageRuns struct {
+	report func(DamageError)
+	run    DamageError // Len 0: none
+}
+
+func (r *damageRuns) add(d DamageError) {
+	if r.run.Len > 0 && r.run.File == d.File && r.run.Pos+r.run.Len == d.Pos {
+		r.run.Len += d.Len
+		return
+	}
+	r.flush()
+	r.run = d
+}
+
+func (r *damageRuns) flush() {
+	if r.run.Len > 0 {
+		r.report(r.run)
+	}
+	r.run = DamageError{}
 }
 
 // reportOr reports err if it is damage and returns it if it is not.

@@ -26,6 +26,7 @@ type writing struct {
 	trimmed bool   // what an earlier life may have left behind the files' ends is gone
 	listed  bool   // the files are in the folder, durably
 	dirty   bool   // something was written since the last Sync
+	checked bool   // the last block is what the state says, or was given up
 	sealing *State // what Seal has begun to write
 }
 
@@ -51,19 +52,22 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	ragged, err := s.loadRagged()
-	if err != nil {
-		return s.fail(err)
-	}
-	f, err := s.o.Files.acquire(s, logSuffix, true, s.Size() == 0)
+	f, err := s.o.Files.acquire(s, logSuffix, true, true) // a file that went missing is no reason to refuse what comes
 	if err != nil {
 		return s.fail(err)
 	}
 	defer s.o.Files.release(f)
 	s.writing.align = f.direct.Alignment()
+	ragged, err := s.loadRagged()
+	if err == nil {
+		err = s.checkLast(ragged)
+	}
+	if err != nil {
+		return s.fail(err)
+	}
 	s.writing.dirty = true
 
-	blocks := blockSummer{crc: x.st.BlockCRC, size: s.Size()}
+	blocks := blockSummer{crc: s.Current().BlockCRC, size: s.Size()}
 	ragged, err = s.writeAligned(f.direct, src, n, ragged, &blocks)
 	if err != nil {
 		return s.fail(fmt.Errorf("write segment %d: %w", s.o.Base, err))
@@ -150,8 +154,8 @@ func (b *blockSummer) add(p []byte) {
 	}
 }
 
-// loadRagged returns the bytes after the last aligned position, from the file if they are not in memory. They are not checked: the
-// block CRC in the state goes on counting from what they should be, so that damage in them shows when the block is read.
+// loadRagged returns the bytes after the last aligned position, from the file if they are not in memory. They are not checked, and what
+// the file does not give is zeros: see checkLast.
 func (s *Segment) loadRagged() ([]byte, error) {
 	s.mu.RLock()
 	ragged, ok, size := s.ragged, s.inMemory, s.current.Size
@@ -164,21 +168,68 @@ func (s *Segment) loadRagged() ([]byte, error) {
 	if ok && len(ragged) == n {
 		return ragged, nil
 	}
-	f, err := s.o.Files.acquire(s, logSuffix, false, false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.o.Files.release(f)
 	// What is in memory is newer than the file; what comes before it, if the alignment grew, is in the file.
 	loaded := make([]byte, n)
-	if err := readFull(f, loaded[:n-len(ragged)], size-int64(n)); err != nil {
-		return nil, s.readDamage(logSuffix, size-int64(n), int64(n), err)
+	if _, err := s.readEnd(loaded[:n-len(ragged)], size-int64(n)); err != nil {
+		return nil, err
 	}
 	copy(loaded[n-len(ragged):], ragged)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ragged, s.inMemory = loaded, true
 	return loaded, nil
+}
+
+// readEnd fills b with what the log's file holds at pos, and zeros where it holds nothing that can be read. bad says why.
+func (s *Segment) readEnd(b []byte, pos int64) (bad *DamageError, err error) {
+	f, err := s.o.Files.acquire(s, logSuffix, false, false)
+	if err == nil {
+		defer s.o.Files.release(f)
+		if err = readFull(f, b, pos); err == nil {
+			return nil, nil
+		}
+	}
+	err = s.readDamage(logSuffix, pos, int64(len(b)), err)
+	return asDamage(err), notDamage(err)
+}
+
+// checkLast checks the last, partial block before the first write after it was read from the file. A damaged one would take what is
+// written into it along, as one CRC covers both: so its bytes are given up as they are, the block's CRC becomes that of what is there, and
+// Options.GiveUp writes down, before anything relies on that CRC, that they can not be served.
+func (s *Segment) checkLast(ragged []byte) error {
+	st := s.Current()
+	n := st.Size % BlockSize
+	if s.writing.checked || n == 0 {
+		s.writing.checked = true
+		return nil
+	}
+	full := s.o.Files.blockBuffer()
+	defer s.o.Files.recycle(full)
+	block := full[:n]
+	clear(block)
+	bad, err := s.readEnd(block[:n-int64(len(ragged))], st.Size-n)
+	if err != nil {
+		return err
+	}
+	copy(block[n-int64(len(ragged)):], ragged)
+	crc := crc32.Checksum(block, castagnoli)
+	if crc != st.BlockCRC {
+		if bad == nil {
+			bad = s.damage(logSuffix, st.Size-n, n, fmt.Sprintf("CRC32C is %#08x, want %#08x", crc, st.BlockCRC))
+		}
+		bad.Pos, bad.Len = st.Size-n, n
+		if s.o.GiveUp == nil {
+			return bad
+		}
+		if err := s.o.GiveUp(bad); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.current.BlockCRC = crc
+		s.mu.Unlock()
+	}
+	s.writing.checked = true
+	return nil
 }
 
 // alignment returns what the log's direct writes are aligned to.
@@ -190,6 +241,9 @@ func (s *Segment) alignment() (int, error) {
 		return minAlignment, nil
 	}
 	f, err := s.o.Files.acquire(s, logSuffix, true, false)
+	if isNotExist(err) {
+		return minAlignment, nil // the next Write makes it
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -237,6 +291,7 @@ func (s *Segment) Shrink() {
 	if len(s.ragged) > 0 {
 		s.ragged, s.inMemory = nil, false
 	}
+	s.writing.checked = false
 	s.mu.Unlock()
 	s.o.Files.forget(s)
 }

@@ -25,6 +25,8 @@ type recovery struct {
 	from   Sequence
 	replay func(Sequence, Entry) error
 
+	readOnly bool // nothing is to be appended afterwards
+
 	files []*foundFile // in order of number
 	chain []*foundFile // those that hold groups from `from` on
 
@@ -219,6 +221,9 @@ func (r *recovery) run(ctx context.Context) error {
 		// Groups that were never synced are lost, but a checkpoint holds what they did.
 		r.logger.Warn("the wal was not synced and ends before the checkpoint", "dir", r.cfg.Dir, "group", r.last, "checkpoint", r.from)
 		r.last = r.from - 1
+	}
+	if r.readOnly {
+		return nil
 	}
 	return r.syncAgain()
 }
