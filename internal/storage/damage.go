@@ -71,7 +71,7 @@ func (p *Partition) damageAtLocked(offset base.Offset) (Damage, bool) {
 func (p *Partition) Damaged() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.damage) > 0
+	return slices.ContainsFunc(p.damage, func(d damagedRange) bool { return !d.aside })
 }
 
 // edgeLocked is the position where a read from pos must stop: the start of the first damaged range that ends after pos, or limit.

@@ -53,12 +53,13 @@
 // A write or sync that failed ends the engine: Engine.Failed is closed, appends, waits and reads get ErrFailed, and the folder
 // must be opened again. A full disk is no failure as long as no sync was left in doubt: flushes and checkpoints are put off, and
 // appends get ErrNoSpace once the wal or the tail is full. Damage costs the range that it hit: a DamageError for reads that touch
-// it, and everything else goes on.
+// it, and everything else goes on. Known ranges are remembered in the file damage (docs/formats/damage.md) until they read right again or
+// leave the log. A range that an operator has given up is a gap: readers go on behind it, as behind compacted records.
 //
 // # Goroutines
 //
 // Each engine has two flushers, one that writes checkpoints, one for what the clock asks for (idle flushes, retention, retries), one
-// that flushes more when appends wait for memory, and one that watches the wal; Close waits for all of them. A partition has none.
+// that flushes more when appends wait for memory, one that writes down damage, and one that watches the wal; Close waits for all of them. A partition has none.
 //
 // # Locks
 //
@@ -66,6 +67,7 @@
 //
 //	Engine.checkpointMu   one checkpoint at a time
 //	Partition.flushMu     what writes to the partition's files; held across I/O
+//	Engine.damageMu       one write of the list of damaged ranges at a time; held across I/O
 //	Engine.wakeMu         making a group visible
 //	Engine.mu             the tables of partitions; not held while a Partition's lock is taken
 //	Watcher.mu

@@ -50,7 +50,7 @@ func ScrubFolder(ctx context.Context, o FolderScrub) error {
 	if err != nil {
 		return err
 	}
-	defer e.abandon()
+	defer func() { _ = e.abandon() }() // nothing was written through it
 	f := &folderScrub{FolderScrub: o, e: e, checkpoint: c, ragged: map[*Partition]bool{}}
 	if err := f.wal(ctx); err != nil {
 		return err
