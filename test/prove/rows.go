@@ -15,5 +15,6 @@ var rows = []row{
 	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
 	{name: "power-loss", pkg: "internal/storage", test: "TestNothingAcknowledgedIsLostWhenPowerFails"},
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
+	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
 }

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
+	"github.com/ottlaio/ottla/internal/proof"
 )
 
 // The fault model: appends are refused, or become durable late; the process dies at any moment, and of what was not durable by then any
@@ -31,13 +35,25 @@ import (
 // TestHistories tries random histories. A seed that fails is printed in the test's name.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+	histories, first := uint64(proof.Times(t, 60, 1500, 1_000_000)), proof.Seed(t)
+	row := proof.Start(t, "coordinator", "histories in simulated time", first)
+	var crashes atomic.Int64
+	for worker := range uint64(runtime.GOMAXPROCS(0)) {
+		t.Run(fmt.Sprintf("worker=%d", worker), func(t *testing.T) {
 			t.Parallel()
-			rnd := rand.New(rand.NewPCG(seed, 3))
-			synctest.Test(t, func(t *testing.T) { history(t, 300, rnd.IntN) })
+			for seed := first + worker; seed < first+histories; seed += uint64(runtime.GOMAXPROCS(0)) {
+				if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+					rnd := rand.New(rand.NewPCG(seed, 3))
+					synctest.Test(t, func(t *testing.T) { crashes.Add(history(t, 300, rnd.IntN)) })
+				}) {
+					row.Lost(1)
+					return
+				}
+				row.Tried(1)
+			}
 		})
 	}
+	t.Cleanup(func() { row.Note("of 300 steps each, with %d crashes between two steps", crashes.Load()) })
 }
 
 // FuzzHistories looks for histories that break the rules; each byte is a choice.
@@ -75,6 +91,7 @@ type historian struct {
 	leaders   map[string]string // group, generation, life → member that was told it leads
 	protocols map[string]string // the same → protocol
 	problems  []string
+	crashes   int64
 }
 
 // historyClient is a client with one request under way at most, as real ones are for membership.
@@ -88,7 +105,8 @@ type historyClient struct {
 	life                int // of the state that its last join came to
 }
 
-func history(t *testing.T, steps int, pick func(n int) int) {
+// history runs one and returns how often the process died in it.
+func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 	h := &historian{
 		runner: newRunner(t), pick: pick,
 		attempted: map[string]int64{}, known: map[string]int64{}, clients: map[string]*historyClient{},
@@ -108,8 +126,12 @@ func history(t *testing.T, steps int, pick func(n int) int) {
 			h.clients[c.name] = c
 		}
 	}
+	deadly := []int{0, 0, 5, 20, 60}[pick(5)] // percent of the steps after which the process dies
 	for range steps {
 		h.step()
+		if h.pick(100) < deadly {
+			h.powerFails()
+		}
 		synctest.Wait()
 		h.answered()
 		if len(h.problems) > 0 {
@@ -129,6 +151,15 @@ func history(t *testing.T, steps int, pick func(n int) int) {
 	if len(h.problems) > 0 {
 		t.Fatal(strings.Join(h.problems, "\n"))
 	}
+	return h.crashes
+}
+
+// powerFails ends the process in the middle of whatever it does.
+func (h *historian) powerFails() {
+	h.crashes++
+	h.topic.Of(0).Break() // nobody is answered after the moment that Crash takes
+	h.disk = h.disk.CrashClone(vfs.CrashCloneCfg{})
+	h.crash(args{named: map[string]string{"keep": strconv.Itoa(h.pick(4))}})
 }
 
 func (h *historian) failf(format string, args ...any) {
@@ -156,8 +187,7 @@ func (h *historian) step() {
 	case n < 96:
 		h.reload(args{})
 	case n < 98:
-		h.disk = h.disk.CrashClone(vfs.CrashCloneCfg{})
-		h.crash(args{named: map[string]string{"keep": fmt.Sprint(h.pick(4))}})
+		h.powerFails()
 	default:
 		h.checkReplay()
 	}
