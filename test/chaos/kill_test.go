@@ -26,6 +26,11 @@ const (
 	killProducers  = 4
 )
 
+// smallBroker has small segments and a small wal: rolls, checkpoints and recycled files happen within one run.
+var smallBroker = []string{
+	"log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "num.partitions=6", "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000",
+}
+
 // TestKillNineLosesNothing kills the real binary with SIGKILL under load from idempotent producers, a consumer group and topics that come
 // and go, again and again on one data folder. Afterwards
 //
@@ -40,12 +45,11 @@ func TestKillNineLosesNothing(t *testing.T) {
 	row := proof.Start(t, "sigkill", "kills under load", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	// Small segments and a small wal: rolls, checkpoints and recycled files happen within one run.
-	broker := newProcess(t, "log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "num.partitions=6", "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000")
+	broker := newProcess(t, smallBroker...)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(kills)*3*time.Second)
 	defer cancel()
-	load := startLoad(ctx, t, broker, seed)
-	passing := startPassing(ctx, t, broker.addr)
+	load := startLoad(ctx, t, broker, loadOptions{seed: seed})
+	passing := startPassing(ctx, t, broker.addr, nil)
 
 	var restarts []time.Duration
 	for kill := range kills {
@@ -109,7 +113,8 @@ func createTopic(ctx context.Context, t *testing.T, addr string) {
 
 // produceUntil sends numbered records with an idempotent producer that lives through the kills, and notes what was acknowledged. AlwaysRetryEOF:
 // else the client takes a connection that ends before its first answer for a broker that wants TLS or SASL, and gives up.
-func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr string, id int, random *rand.Rand, acked *ledger) {
+func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr string, id int, o loadOptions, acked *ledger) {
+	random := rand.New(rand.NewPCG(o.seed, uint64(id+1)))
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(killTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }), kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.RecordRetries(1<<30), kgo.RequestRetries(1<<30), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(500),
@@ -129,7 +134,7 @@ func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr 
 			return
 		case <-ctx.Done():
 			return
-		default:
+		case <-time.After(o.pace):
 		}
 		value := fmt.Sprintf("%d:%d:%s", id, n, padding[:random.IntN(len(padding))])
 		record := &kgo.Record{Partition: int32(random.IntN(killPartitions)), Value: []byte(value)}
@@ -141,7 +146,9 @@ func produceUntil(ctx context.Context, t *testing.T, stop <-chan struct{}, addr 
 				t.Errorf("producer %d: %v", id, err)
 				return
 			}
-			acked.add(place{r.Partition, r.Offset}, string(r.Value))
+			if before, ok := acked.add(place{r.Partition, r.Offset}, string(r.Value)); ok {
+				t.Errorf("partition %d offset %d was acknowledged for %.20q and for %.20q", r.Partition, r.Offset, before, r.Value)
+			}
 		})
 	}
 }
@@ -153,22 +160,30 @@ type place struct {
 
 // ledger holds what was acknowledged.
 type ledger struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	records map[place]string
+	moments map[place]int64 // when, by the clock
+	clock   func() int64    // nil for none
 	total   atomic.Int64
 	grew    chan struct{}
 }
 
-func newLedger() *ledger {
-	return &ledger{records: map[place]string{}, grew: make(chan struct{}, 1)}
+func newLedger(clock func() int64) *ledger {
+	return &ledger{records: map[place]string{}, moments: map[place]int64{}, clock: clock, grew: make(chan struct{}, 1)}
 }
 
-func (l *ledger) add(at place, value string) {
+// add notes an acknowledged record. If another one was acknowledged at that place before, add returns it.
+func (l *ledger) add(at place, value string) (before string, used bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, used = l.records[at]
 	l.records[at] = value
-	l.mu.Unlock()
+	if l.clock != nil {
+		l.moments[at] = l.clock()
+	}
 	l.total.Add(1)
-	signal(l.grew)
+	wake(l.grew)
+	return before, used
 }
 
 func (l *ledger) count() int64 { return l.total.Load() }

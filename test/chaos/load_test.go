@@ -3,7 +3,6 @@ package chaos_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,8 +29,15 @@ type load struct {
 	consumers sync.WaitGroup
 }
 
+// loadOptions say how much a load does. The zero value is as much as it can.
+type loadOptions struct {
+	seed  uint64
+	pace  time.Duration // between two records of a producer
+	clock func() int64  // read at each acknowledgment
+}
+
 // startLoad starts a broker and its load, which lives through whatever becomes of the broker.
-func startLoad(ctx context.Context, t *testing.T, broker *process, seed uint64) *load {
+func startLoad(ctx context.Context, t *testing.T, broker *process, o loadOptions) *load {
 	t.Helper()
 	if err := broker.start(); err != nil {
 		t.Fatal(err)
@@ -41,16 +47,14 @@ func startLoad(ctx context.Context, t *testing.T, broker *process, seed uint64) 
 	}
 	createTopic(ctx, t, broker.addr)
 	ctx, cancel := context.WithCancel(ctx)
-	l := &load{addr: broker.addr, acked: newLedger(), group: newGroupLedger(), stop: make(chan struct{}), leave: make(chan struct{})}
+	l := &load{addr: broker.addr, acked: newLedger(o.clock), group: newGroupLedger(o.clock), stop: make(chan struct{}), leave: make(chan struct{})}
 	t.Cleanup(func() {
 		cancel()
 		l.producers.Wait()
 		l.consumers.Wait()
 	})
 	for id := range killProducers {
-		l.producers.Go(func() {
-			produceUntil(ctx, t, l.stop, l.addr, id, rand.New(rand.NewPCG(seed, uint64(id+1))), l.acked)
-		})
+		l.producers.Go(func() { produceUntil(ctx, t, l.stop, l.addr, id, o, l.acked) })
 	}
 	for range killConsumers {
 		l.consumers.Go(func() { consumeUntil(ctx, t, l.leave, l.addr, l.group) })
@@ -81,12 +85,20 @@ type groupLedger struct {
 	mu        sync.Mutex // guards the fields below
 	given     map[place]string
 	committed map[int32]int64 // highest offset whose commit was acknowledged
+	moments   []committedAt
+	clock     func() int64 // nil for none
 	commits   atomic.Int64
 	grew      chan struct{}
 }
 
-func newGroupLedger() *groupLedger {
-	return &groupLedger{given: map[place]string{}, committed: map[int32]int64{}, grew: make(chan struct{}, 1)}
+// committedAt is an acknowledged commit, and when that was by the clock.
+type committedAt struct {
+	place
+	moment int64
+}
+
+func newGroupLedger(clock func() int64) *groupLedger {
+	return &groupLedger{given: map[place]string{}, committed: map[int32]int64{}, clock: clock, grew: make(chan struct{}, 1)}
 }
 
 func (g *groupLedger) count() int {
@@ -106,11 +118,11 @@ func (g *groupLedger) give(t *testing.T, records []*kgo.Record) {
 		}
 		g.given[at] = name
 	}
-	signal(g.grew)
+	wake(g.grew)
 }
 
-// signal puts a token into a channel of capacity one.
-func signal(c chan<- struct{}) {
+// wake puts a token into a channel of capacity one.
+func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -123,8 +135,14 @@ func (g *groupLedger) commit(records []*kgo.Record) {
 	for _, r := range records {
 		g.committed[r.Partition] = max(g.committed[r.Partition], r.Offset+1)
 	}
+	if g.clock != nil {
+		now := g.clock()
+		for p, o := range g.committed {
+			g.moments = append(g.moments, committedAt{place{p, o}, now})
+		}
+	}
 	g.commits.Add(1)
-	signal(g.grew)
+	wake(g.grew)
 }
 
 func (g *groupLedger) acknowledged() map[int32]int64 {
@@ -269,14 +287,18 @@ type passing struct {
 	stop chan struct{}
 	done sync.WaitGroup
 
-	made    map[string]bool // acknowledged, and never to be deleted
-	deleted map[string]bool // acknowledged
-	gone    atomic.Int64    // how many
+	clock   func() int64     // 0 at all times if nil
+	made    map[string]int64 // never to be deleted; when that was acknowledged, by the clock
+	deleted map[string]int64 // when that was acknowledged
+	gone    atomic.Int64     // how many
 	grew    chan struct{}
 }
 
-func startPassing(ctx context.Context, t *testing.T, addr string) *passing {
-	p := &passing{addr: addr, stop: make(chan struct{}), made: map[string]bool{}, deleted: map[string]bool{}, grew: make(chan struct{}, 1)}
+func startPassing(ctx context.Context, t *testing.T, addr string, clock func() int64) *passing {
+	if clock == nil {
+		clock = func() int64 { return 0 }
+	}
+	p := &passing{addr: addr, stop: make(chan struct{}), clock: clock, made: map[string]int64{}, deleted: map[string]int64{}, grew: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(ctx)
 	t.Cleanup(func() {
 		cancel()
@@ -309,11 +331,11 @@ func (p *passing) run(ctx context.Context, t *testing.T) {
 		if err == nil && created.Err == nil {
 			client.ProduceSync(bounded, &kgo.Record{Topic: name, Value: []byte(strings.Repeat("p", 2000))})
 			if n%5 == 0 {
-				p.made[name] = true
+				p.made[name] = p.clock()
 			} else if gone, err := admin.DeleteTopic(bounded, name); err == nil && gone.Err == nil {
-				p.deleted[name] = true
+				p.deleted[name] = p.clock()
 				p.gone.Add(1)
-				signal(p.grew)
+				wake(p.grew)
 			}
 		}
 		cancel()
@@ -325,7 +347,14 @@ func (p *passing) finish(ctx context.Context, t *testing.T) int {
 	t.Helper()
 	close(p.stop)
 	p.done.Wait()
-	client, err := kgo.NewClient(kgo.SeedBrokers(p.addr))
+	p.compare(ctx, t, p.addr)
+	return len(p.deleted)
+}
+
+// compare looks at the topics that a broker has.
+func (p *passing) compare(ctx context.Context, t *testing.T, addr string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.AlwaysRetryEOF())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,5 +373,4 @@ func (p *passing) finish(ctx context.Context, t *testing.T) int {
 			t.Errorf("the deletion of topic %s was acknowledged, and it is there", name)
 		}
 	}
-	return len(p.deleted)
 }

@@ -61,6 +61,12 @@ type process struct {
 // newProcess prepares a broker on a port that stays its own over restarts.
 func newProcess(t *testing.T, settings ...string) *process {
 	t.Helper()
+	return newProcessIn(t, filepath.Join(t.TempDir(), "data"), settings...)
+}
+
+// newProcessIn is newProcess with a data folder of the caller's.
+func newProcessIn(t *testing.T, data string, settings ...string) *process {
+	t.Helper()
 	binary, err := buildBroker()
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +77,7 @@ func newProcess(t *testing.T, settings ...string) *process {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	args := []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", addr}
+	args := []string{"serve", "--data", data, "--listen", addr}
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}
@@ -118,7 +124,12 @@ func (p *process) start() error {
 		return err
 	}
 	p.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(p.cmd, p.exited)
+	living.set(p.cmd.Process, true)
+	go func(cmd *exec.Cmd, exited chan<- error) {
+		err := cmd.Wait()
+		living.set(cmd.Process, false)
+		exited <- err
+	}(p.cmd, p.exited)
 	return nil
 }
 
@@ -151,6 +162,32 @@ func (p *process) says(ctx context.Context, words string) (string, error) {
 			return p.output.String(), fmt.Errorf("the broker does not say %q: %w", words, context.Cause(ctx))
 		case <-time.After(2 * time.Millisecond):
 		}
+	}
+}
+
+// processes are those that run, to be killed when the test is interrupted.
+type processes struct {
+	mu  sync.Mutex // guards all
+	all map[*os.Process]bool
+}
+
+var living = &processes{all: map[*os.Process]bool{}}
+
+func (p *processes) set(process *os.Process, runs bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if runs {
+		p.all[process] = true
+	} else {
+		delete(p.all, process)
+	}
+}
+
+func (p *processes) killAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for process := range p.all {
+		_ = process.Kill()
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 func TestStopUnderLoadIsClean(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	broker := newProcess(t, "log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000")
-	load := startLoad(ctx, t, broker, 1)
+	broker := newProcess(t, smallBroker...)
+	load := startLoad(ctx, t, broker, loadOptions{seed: 1})
 	for range 3 {
 		awaitMore(ctx, t, "records acknowledged", load.acked.count, load.acked.grew, 300)
 		out := broker.output
@@ -48,8 +48,8 @@ func TestStopUnderLoadIsClean(t *testing.T) {
 func TestPauseUnderLoadLosesNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	broker := newProcess(t, "log.segment.bytes=1048576", "ottla.wal.max.bytes=33554432", "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000")
-	load := startLoad(ctx, t, broker, 1)
+	broker := newProcess(t, smallBroker...)
+	load := startLoad(ctx, t, broker, loadOptions{seed: 1})
 	for range 2 {
 		awaitMore(ctx, t, "records acknowledged", load.acked.count, load.acked.grew, 300)
 		if err := broker.pause(time.Second); err != nil {
