@@ -20,6 +20,7 @@ prove: ## proofs that nothing acknowledged is lost, with a ledger line for each;
 
 lint: ## gofmt, go vet, golangci-lint and the pinned minimums of dependencies
 	go tool $(TOOLS) golangci-lint run ./...
+	go -C test/blocklog vet ./...
 	bash .ci/minimums
 
 fix-lint: ## what lint can mend by itself

@@ -148,6 +148,9 @@ func Times(t testing.TB, plain, quick, long int) int {
 	return int(number(t, "TIMES", int64(n)))
 }
 
+// Long reports whether hours are to be spent.
+func Long() bool { return os.Getenv("PROVE") == "long" }
+
 func number(t testing.TB, env string, def int64) int64 {
 	t.Helper()
 	s := os.Getenv(env)

@@ -6,7 +6,7 @@
 //	blocklog DIR IMAGE LOG
 //
 // DIR is where the file appears; IMAGE holds its bytes; LOG is written. It says "ready" when DIR/disk can be used, and ends when DIR is
-// unmounted, or unmounts it itself on SIGTERM.
+// unmounted, or unmounts it itself on SIGTERM and at the end of its standard input: when its caller is gone, it goes.
 //
 // LOG is a sequence of entries, in the order in which the disk was told, each on it before the file system is answered:
 //
@@ -19,6 +19,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/signal"
@@ -54,8 +55,12 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		signals <- syscall.SIGTERM
+	}()
 	go func() {
 		<-signals
 		if err := server.Unmount(); err != nil {

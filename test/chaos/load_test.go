@@ -27,6 +27,7 @@ type load struct {
 	producers sync.WaitGroup
 	leave     chan struct{} // ends the consumers
 	consumers sync.WaitGroup
+	abandon   func() // ends all of them at once, whatever they wait for
 }
 
 // loadOptions say how much a load does. The zero value is as much as it can.
@@ -48,11 +49,12 @@ func startLoad(ctx context.Context, t *testing.T, broker *process, o loadOptions
 	createTopic(ctx, t, broker.addr)
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{addr: broker.addr, acked: newLedger(o.clock), group: newGroupLedger(o.clock), stop: make(chan struct{}), leave: make(chan struct{})}
-	t.Cleanup(func() {
+	l.abandon = func() {
 		cancel()
 		l.producers.Wait()
 		l.consumers.Wait()
-	})
+	}
+	t.Cleanup(l.abandon)
 	for id := range killProducers {
 		l.producers.Go(func() { produceUntil(ctx, t, l.stop, l.addr, id, o, l.acked) })
 	}
@@ -310,7 +312,7 @@ func startPassing(ctx context.Context, t *testing.T, addr string, clock func() i
 
 func (p *passing) run(ctx context.Context, t *testing.T) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(p.addr), kgo.RequestRetries(2), kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }),
-		kgo.MetadataMinAge(10*time.Millisecond), kgo.AlwaysRetryEOF())
+		kgo.MetadataMinAge(10*time.Millisecond), kgo.AlwaysRetryEOF(), kgo.DisableIdempotentWrite()) // which would wait for a broker that is gone for good
 	if err != nil {
 		t.Error(err)
 		return

@@ -142,7 +142,11 @@ func (l *ledger) judge(w row, got result) {
 	}
 	l.add(lines...)
 	if failed {
-		fmt.Printf("--- what %s said\n%s--- the seed above replays it: SEED=… go run ./test/prove %s\n", w.name, lastLines(got.output, 200), w.name)
+		said := filepath.Join(os.TempDir(), "prove-"+w.name+".log")
+		if err := os.WriteFile(said, got.output, 0o600); err != nil {
+			said = err.Error()
+		}
+		fmt.Printf("--- what %s said, in whole in %s\n%s--- the seed above replays it: SEED=… go run ./test/prove %s\n", w.name, said, lastLines(got.output, 60), w.name)
 	}
 }
 

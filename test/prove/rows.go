@@ -15,6 +15,7 @@ var rows = []row{
 	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
 	{name: "power-loss-ext4", pkg: "test/chaos", test: "TestPowerLossOnExt4"},
 	{name: "power-loss-xfs", pkg: "test/chaos", test: "TestPowerLossOnXFS"},
+	{name: "blocks", pkg: "test/chaos", test: "TestEveryFlushIsACut"},
 	{name: "power-loss", pkg: "internal/storage", test: "TestNothingAcknowledgedIsLostWhenPowerFails"},
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
