@@ -16,7 +16,7 @@ type call struct {
 // handler is the first phase of one API (see wire.Handler): it runs on the connection's reading goroutine, in the order of the
 // requests, and returns what is still to be waited for. An error closes the connection, as a malformed request does; everything
 // that the protocol has an error code for is an answer instead.
-type handler func(a *API, ctx context.Context, c *call) (wire.Pending, error)
+type handler func(a *API, ctx context.Context, r *wire.Request) (wire.Pending, error)
 
 // typed makes a handler of a function that takes the decoded request.
 //
@@ -25,12 +25,12 @@ func typed[T any, R interface {
 	*T
 	kmsg.Request
 }](h func(a *API, ctx context.Context, c *call, req R) (wire.Pending, error)) handler {
-	return func(a *API, ctx context.Context, c *call) (wire.Pending, error) {
+	return func(a *API, ctx context.Context, r *wire.Request) (wire.Pending, error) {
 		req := R(new(T))
-		if err := wire.Decode(c.Request, req); err != nil {
+		if err := wire.Decode(r, req); err != nil {
 			return nil, err
 		}
-		return h(a, ctx, c, req)
+		return h(a, ctx, &call{Request: r}, req)
 	}
 }
 

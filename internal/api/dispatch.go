@@ -31,7 +31,7 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Pending, error)
 		}
 		return nil, fmt.Errorf("%w: %s v%d", errUnsupportedVersion, kmsg.NameForKey(r.Key), r.Version)
 	}
-	return row.handle(a, ctx, &call{Request: r})
+	return row.handle(a, ctx, r)
 }
 
 // row finds the table's row of an API key.

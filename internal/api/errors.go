@@ -94,7 +94,6 @@ var (
 	errNotEnoughReplicas   = refuse(kerr.NotEnoughReplicas, "There are fewer in-sync replicas than min.insync.replicas.")
 	errNoTransaction       = refuse(kerr.InvalidTxnState, "The producer has no transaction here.")
 	errNoTransactionalID   = refuse(kerr.TransactionalIDAuthorizationFailed, "A transactional batch needs a transactional id.")
-	errTimedOut            = refuse(kerr.RequestTimedOut, "The request timed out.")
 	errFencedLeaderEpoch   = refuse(kerr.FencedLeaderEpoch, "The leader epoch in the request is older than the broker's.")
 	errUnknownLeaderEpoch  = refuse(kerr.UnknownLeaderEpoch, "The leader epoch in the request is newer than the broker's.")
 )

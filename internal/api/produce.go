@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -38,69 +39,103 @@ const appendTimeout = 10 * time.Second
 // zstdVersion is the first version of Produce that may carry zstd (KIP-110).
 const zstdVersion = 7
 
-func (a *API) produce(ctx context.Context, c *call, req *kmsg.ProduceRequest) (wire.Pending, error) {
-	p := &producing{api: a, call: c, req: req, resp: answer[kmsg.ProduceResponse](req)}
+func (a *API) produce(ctx context.Context, r *wire.Request) (wire.Pending, error) {
+	p := producings.Get().(*producing)
+	p.api, p.call = a, call{Request: r}
+	if err := p.req.decode(r); err != nil {
+		return nil, err
+	}
 	if patience := p.patience(); patience < appendTimeout {
 		patient, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		ctx = patient
 	}
+	p.appendAll(ctx)
+	r.Release() // the engine has copied the batches
+	acks, failed, firstErr := p.req.acks, p.failed, p.firstErr
+	if acks != 0 {
+		return p, nil
+	}
+	p.recycle()
+	if failed {
+		return nil, fmt.Errorf("produce with acks=0 failed: %w", firstErr)
+	}
+	return wire.Ready(nil), nil
+}
 
-	view, now := a.view(), time.Now()
-	p.resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(req.Topics))
-	for i := range req.Topics {
-		asked := &req.Topics[i]
-		topic, err := view.produceTopic(req.Version, asked)
-		out := kmsg.ProduceResponseTopic{Topic: strings.Clone(asked.Topic), TopicID: asked.TopicID}
-		out.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(asked.Partitions))
-		for j := range asked.Partitions {
-			part := &asked.Partitions[j]
+// appendAll appends the batches of a request and notes the answers of their partitions.
+func (p *producing) appendAll(ctx context.Context) {
+	view, now := p.api.view(), time.Now()
+	p.resp.Version = p.req.version
+	partitions := p.req.partitions
+	for i := range p.req.topics {
+		asked := &p.req.topics[i]
+		topic, err := view.produceTopic(p.req.version, asked)
+		out := p.answerTopic(asked, topic)
+		for j := range partitions[:asked.partitions] {
+			part := &partitions[j]
 			result := produced{err: err, logStart: -1}
 			if err == nil {
 				result = p.append(ctx, topic, part, now)
 			}
-			out.Partitions[j] = p.encode(part.Partition, topic, result)
+			p.encode(out, part.index, topic, result)
 			p.sequence = max(p.sequence, result.appended.Sequence)
 		}
-		p.resp.Topics = append(p.resp.Topics, out)
+		partitions = partitions[asked.partitions:]
 	}
-	c.Release() // the engine has copied the batches
-	p.req = nil
-	if p.failed && req.Acks == 0 {
-		return nil, fmt.Errorf("produce with acks=0 failed: %w", p.firstErr)
-	}
-	if req.Acks == 0 {
-		return wire.Ready(nil), nil
-	}
-	p.acks, p.timeout = req.Acks, time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond
-	return p, nil
 }
 
 // produceTopic finds the topic of a produce, which names it by id from v13 on.
-func (v *view) produceTopic(version int16, asked *kmsg.ProduceRequestTopic) (*topicView, error) {
+func (v *view) produceTopic(version int16, asked *produceTopic) (*topicView, error) {
 	if version >= 13 {
-		if t, ok := v.topicByID(asked.TopicID); ok {
+		if t, ok := v.topicByID(asked.id); ok {
 			return t, nil
 		}
 		return nil, errUnknownTopicID
 	}
-	if t, ok := v.topic(asked.Topic); ok {
+	if t, ok := v.topic(asked.nameOf()); ok {
 		return t, nil
 	}
 	return nil, errUnknownPartition
 }
 
-// producing is one produce request between its two phases.
+// producing is one produce request and its answer. It is used again once the answer was written.
 type producing struct {
 	api      *API
-	call     *call
-	req      *kmsg.ProduceRequest // nil after the first phase
-	resp     *kmsg.ProduceResponse
+	call     call
+	req      produceBody // its topics and partitions only in the first phase
+	resp     kmsg.ProduceResponse
 	sequence wal.Sequence // the last commit group of any batch
-	acks     int16
-	timeout  time.Duration
 	failed   bool
 	firstErr error
+	wire.Encoded
+}
+
+var producings = sync.Pool{New: func() any { return new(producing) }}
+
+// Most of what a producing keeps for the next request: a client may send one with a million partitions.
+const (
+	keptProduceTopics     = 64
+	keptProducePartitions = 1024
+)
+
+// recycle makes p ready for another request. Nobody may use it afterwards.
+func (p *producing) recycle() {
+	if len(p.req.topics) > keptProduceTopics || len(p.req.partitions) > keptProducePartitions {
+		return
+	}
+	clear(p.req.topics)
+	clear(p.req.partitions)
+	for i := range p.resp.Topics {
+		t := &p.resp.Topics[i]
+		clear(t.Partitions)
+		*t = kmsg.ProduceResponseTopic{Partitions: t.Partitions[:0]}
+	}
+	*p = producing{
+		req:  produceBody{topics: p.req.topics[:0], partitions: p.req.partitions[:0]},
+		resp: kmsg.ProduceResponse{Topics: p.resp.Topics[:0]},
+	}
+	producings.Put(p)
 }
 
 // produced is what became of one partition's records.
@@ -113,37 +148,37 @@ type produced struct {
 
 // patience is how long the request may wait for room.
 func (p *producing) patience() time.Duration {
-	if p.req.Acks == -1 && p.req.TimeoutMillis > 0 {
-		return time.Duration(p.req.TimeoutMillis) * time.Millisecond
+	if p.req.acks == -1 && p.req.timeoutMillis > 0 {
+		return time.Duration(p.req.timeoutMillis) * time.Millisecond
 	}
 	return appendTimeout
 }
 
 // append validates and orders the records of one partition.
-func (p *producing) append(ctx context.Context, topic *topicView, asked *kmsg.ProduceRequestTopicPartition, now time.Time) produced {
-	if p.req.Acks < -1 || p.req.Acks > 1 {
+func (p *producing) append(ctx context.Context, topic *topicView, asked *producePartition, now time.Time) produced {
+	if p.req.acks < -1 || p.req.acks > 1 {
 		return produced{err: errInvalidRequiredAcks, logStart: -1}
 	}
-	partition, place, err := topic.partition(asked.Partition)
+	partition, place, err := topic.partition(asked.index)
 	if err != nil {
 		return produced{err: err, logStart: -1}
 	}
 	if topic.topic.Internal {
 		return produced{err: errInternalTopic, logStart: -1}
 	}
-	if p.req.Version < zstdVersion && usesZstd(asked.Records) {
+	if p.req.version < zstdVersion && usesZstd(asked.records) {
 		return produced{err: errZstdTooEarly, logStart: -1}
 	}
-	if p.req.Acks == -1 && len(place.ISR) < min(topic.config.MinInsyncReplicas, len(place.Replicas)) {
+	if p.req.acks == -1 && len(place.ISR) < min(topic.config.MinInsyncReplicas, len(place.Replicas)) {
 		return produced{err: errNotEnoughReplicas, logStart: -1}
 	}
-	valid, err := record.Validate(asked.Records, validateOptions(topic, asked.Partition, now))
+	valid, err := record.Validate(asked.records, validateOptions(topic, asked.index, now))
 	if err != nil {
 		return produced{err: err, recordErrors: valid.RecordErrors, logStart: logStartFor(err, partition)}
 	}
 	if valid.Header.Attributes.Transactional() {
 		err := errNoTransaction
-		if p.req.TransactionID == nil {
+		if !p.req.transactional {
 			err = errNoTransactionalID
 		}
 		return produced{err: err, logStart: -1}
@@ -204,9 +239,29 @@ func compressionTarget(c *config.TopicConfig) record.CompressionTarget {
 	return record.CompressionTarget{} // producer
 }
 
-// encode is the answer for one partition as far as the first phase knows it.
-func (p *producing) encode(partition int32, topic *topicView, r produced) kmsg.ProduceResponseTopicPartition {
-	out := kmsg.NewProduceResponseTopicPartition()
+// answerTopic adds a topic to the answer.
+func (p *producing) answerTopic(asked *produceTopic, topic *topicView) *kmsg.ProduceResponseTopic {
+	n := len(p.resp.Topics)
+	if n < cap(p.resp.Topics) {
+		p.resp.Topics = p.resp.Topics[:n+1] // with the memory for its partitions
+	} else {
+		p.resp.Topics = append(p.resp.Topics, kmsg.ProduceResponseTopic{})
+	}
+	out := &p.resp.Topics[n]
+	out.TopicID = asked.id
+	switch {
+	case topic != nil && asked.name != nil:
+		out.Topic = topic.topic.Name
+	default:
+		out.Topic = string(asked.name)
+	}
+	return out
+}
+
+// encode adds one partition to the answer, as far as the first phase knows it.
+func (p *producing) encode(to *kmsg.ProduceResponseTopic, partition int32, topic *topicView, r produced) {
+	to.Partitions = append(to.Partitions, kmsg.NewProduceResponseTopicPartition())
+	out := &to.Partitions[len(to.Partitions)-1]
 	out.Partition = partition
 	if r.err == nil {
 		out.BaseOffset = int64(r.appended.Base)
@@ -214,10 +269,10 @@ func (p *producing) encode(partition int32, topic *topicView, r produced) kmsg.P
 		if topic.config.LogAppendTime {
 			out.LogAppendTime = r.appended.AppendTime
 		}
-		return out
+		return
 	}
 	p.fail(r.err)
-	out.ErrorCode = p.api.codeOf(p.call, r.err)
+	out.ErrorCode = p.api.codeOf(&p.call, r.err)
 	out.BaseOffset, out.LogStartOffset = -1, int64(r.logStart)
 	var fault *record.Error
 	if errors.As(r.err, &fault) && len(r.recordErrors) > 0 {
@@ -229,14 +284,13 @@ func (p *producing) encode(partition int32, topic *topicView, r produced) kmsg.P
 		out.ErrorRecords = append(out.ErrorRecords, e)
 	}
 	if out.ErrorCode == kerr.NotLeaderForPartition.Code && topic != nil {
-		p.nameLeader(&out, topic)
+		p.nameLeader(out, topic)
 	}
-	return out
 }
 
 // nameLeader tells the client where to go instead (KIP-951, v10).
 func (p *producing) nameLeader(out *kmsg.ProduceResponseTopicPartition, topic *topicView) {
-	if p.req.Version < 10 || out.Partition < 0 || int(out.Partition) >= len(topic.topic.Partitions) {
+	if p.req.version < 10 || out.Partition < 0 || int(out.Partition) >= len(topic.topic.Partitions) {
 		return
 	}
 	place := &topic.topic.Partitions[out.Partition]
@@ -246,7 +300,7 @@ func (p *producing) nameLeader(out *kmsg.ProduceResponseTopicPartition, topic *t
 			return
 		}
 	}
-	if e, ok := p.api.endpointOf(p.call, place.Leader); ok {
+	if e, ok := p.api.endpointOf(&p.call, place.Leader); ok {
 		b := kmsg.NewProduceResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(e.id), e.host, e.port, e.rack
 		p.resp.Brokers = append(p.resp.Brokers, b)
@@ -264,29 +318,37 @@ func (p *producing) Ready() bool { return p.api.engine.Durable(p.sequence) }
 
 // Wait implements wire.Pending: it waits until every batch of the request is durable, and answers.
 func (p *producing) Wait(ctx context.Context) (wire.Answer, error) {
-	if !p.Ready() {
-		wait, cancel := ctx, context.CancelFunc(func() {})
-		if p.acks == -1 && p.timeout > 0 {
-			wait, cancel = context.WithTimeoutCause(ctx, p.timeout, errTimedOut)
-		}
-		err := p.api.engine.Wait(wait, p.sequence)
-		if err != nil && errors.Is(context.Cause(wait), errTimedOut) && ctx.Err() == nil {
-			err = errTimedOut
-		}
-		cancel()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			p.undo(err)
-		}
+	if p.Ready() {
+		return p, nil
 	}
-	return wire.Message(p.resp), nil
+	patience := time.Duration(0)
+	if p.req.acks == -1 {
+		patience = time.Duration(max(p.req.timeoutMillis, 0)) * time.Millisecond
+	}
+	err := p.api.engine.WaitFor(ctx, p.sequence, patience)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		p.undo(err)
+	}
+	return p, nil
+}
+
+// BodySize implements wire.Answer.
+func (p *producing) BodySize() int { return p.Encode(p.appendAnswer) }
+
+// WriteBody implements wire.Answer.
+func (p *producing) WriteBody(w io.Writer) error {
+	err := p.Encoded.WriteBody(w)
+	p.recycle()
+	return err
 }
 
 // undo turns what was appended, but cannot be known to be durable, into errors.
 func (p *producing) undo(err error) {
-	code := p.api.codeOf(p.call, err)
+	p.fail(err)
+	code := p.api.codeOf(&p.call, err)
 	for i := range p.resp.Topics {
 		parts := p.resp.Topics[i].Partitions
 		for j := range parts {

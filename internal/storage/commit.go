@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
@@ -87,14 +88,17 @@ func (e *Engine) Durable(seq wal.Sequence) bool {
 
 // Wait returns nil once the commit group seq is durable and visible. ErrFailed if it never will be.
 // A sequence of 0 is durable at once.
-func (e *Engine) Wait(ctx context.Context, seq wal.Sequence) error {
+func (e *Engine) Wait(ctx context.Context, seq wal.Sequence) error { return e.WaitFor(ctx, seq, 0) }
+
+// WaitFor is Wait, and returns context.DeadlineExceeded if that takes longer than patience. 0 stands for any time.
+func (e *Engine) WaitFor(ctx context.Context, seq wal.Sequence, patience time.Duration) error {
 	if err := e.Err(); err != nil {
 		return err
 	}
 	if seq == 0 {
 		return nil
 	}
-	if err := e.walError(e.log.Wait(ctx, seq)); err != nil {
+	if err := e.walError(e.log.WaitFor(ctx, seq, patience)); err != nil {
 		return fmt.Errorf("wait for commit group %d: %w", seq, err)
 	}
 	return nil

@@ -25,28 +25,37 @@ func (e *DecodeError) Error() string {
 func (e *DecodeError) Unwrap() error { return e.Err }
 
 // Decode reads req.Body into into, after setting its version to the request's. Byte slices in into alias req.Body.
-//
-// The body is checked against the shape of its version first, which also bounds what the decoded message can take;
-// that much of the server's decode budget is held until Handle returns. Bytes after the message are ignored, as Kafka
-// does. Errors: *DecodeError for a body that does not parse, ErrTooLargeToDecode for one that could take more than the
-// whole budget, a *CloseError if there was no room in it for too long. Decode may only be called within Handle.
+// Bytes after the message are ignored, as Kafka does. Errors: those of CheckShape. Decode may only be called within Handle.
 func Decode(req *Request, into kmsg.Request) error {
+	if err := CheckShape(req); err != nil {
+		return err
+	}
+	into.SetVersion(req.Version)
+	return readMessage(req, into)
+}
+
+// CheckShape checks the body against the shape of its version, which also bounds what a message decoded from it can take;
+// that much of the server's decode budget is held until Handle returns. It is for handlers that decode by themselves.
+//
+// Errors: *DecodeError for a body that does not parse, ErrTooLargeToDecode for one that could take more than the whole
+// budget, a *CloseError if there was no room in it for too long. CheckShape may only be called within Handle.
+func CheckShape(req *Request) error {
 	cost, err := checkBody(req.Key, req.Version, req.Body)
 	if err != nil {
 		return &DecodeError{req.Key, req.Version, err}
 	}
-	if req.Conn != nil { // tests may decode without one
-		s := req.Conn.server
-		if cost > s.decoding.limit {
-			return fmt.Errorf("%s v%d of %d bytes: %w", keyName(req.Key), req.Version, len(req.Body), ErrTooLargeToDecode)
-		}
-		if err := s.decoding.take(nil, cost, s.cfg.BudgetTimeout, req.Conn.done, s.draining); err != nil {
-			return budgetCloseError(err)
-		}
-		req.decoding += cost
+	if req.Conn == nil { // tests may decode without one
+		return nil
 	}
-	into.SetVersion(req.Version)
-	return readMessage(req, into)
+	s := req.Conn.server
+	if cost > s.decoding.limit {
+		return fmt.Errorf("%s v%d of %d bytes: %w", keyName(req.Key), req.Version, len(req.Body), ErrTooLargeToDecode)
+	}
+	if err := s.decoding.take(nil, cost, s.cfg.BudgetTimeout, req.Conn.done, s.draining); err != nil {
+		return budgetCloseError(err)
+	}
+	req.decoding += cost
+	return nil
 }
 
 // readMessage calls kmsg's decoder and turns a panic into an error.

@@ -9,24 +9,30 @@ import (
 // message is a kmsg response as an Answer.
 type message struct {
 	response kmsg.Response
-	buf      *buffer
+	Encoded
 }
 
 // Message returns an Answer that encodes m, whose version the handler has set to the request's. It is encoded when it
 // is its turn to be sent, so m must not be changed once the Answer was returned.
 func Message(m kmsg.Response) Answer { return &message{response: m} }
 
-// BodySize encodes the message into pooled memory.
-func (a *message) BodySize() int {
-	a.buf = getBuffer(minBufferBytes)
-	a.buf.b = a.response.AppendTo(a.buf.b[:0])
-	return len(a.buf.b)
+// BodySize encodes the message.
+func (a *message) BodySize() int { return a.Encode(a.response.AppendTo) }
+
+// Encoded holds the body of an answer in pooled memory between BodySize and WriteBody.
+type Encoded struct{ buf *buffer }
+
+// Encode has appendTo append the body and returns its size.
+func (e *Encoded) Encode(appendTo func(dst []byte) []byte) int {
+	e.buf = getBuffer(minBufferBytes)
+	e.buf.b = appendTo(e.buf.b[:0])
+	return len(e.buf.b)
 }
 
-// WriteBody writes what BodySize encoded.
-func (a *message) WriteBody(w io.Writer) error {
-	_, err := w.Write(a.buf.b)
-	putBuffer(a.buf)
-	a.buf = nil
+// WriteBody writes what Encode encoded, and gives its memory back.
+func (e *Encoded) WriteBody(w io.Writer) error {
+	_, err := w.Write(e.buf.b)
+	putBuffer(e.buf)
+	e.buf = nil
 	return err
 }

@@ -189,20 +189,47 @@ func (l *Log) Durable() Sequence { return Sequence(l.durable.Load()) }
 // Wait returns nil once the group seq is durable and its committers have been told; an error that wraps ErrFailed if it never will be;
 // ErrClosed if the wal was closed before the group was appended; or the cause of ctx's end. Thousands may wait for one group: they
 // share one channel.
-func (l *Log) Wait(ctx context.Context, seq Sequence) error {
+func (l *Log) Wait(ctx context.Context, seq Sequence) error { return l.WaitFor(ctx, seq, 0) }
+
+// WaitFor is Wait, and returns context.DeadlineExceeded if that takes longer than patience. 0 stands for any time. It costs less than
+// a context for each call.
+func (l *Log) WaitFor(ctx context.Context, seq Sequence, patience time.Duration) error {
+	if seq != never && l.cfg.Mode != UnsafeMemory && Sequence(l.durable.Load()) >= seq {
+		return nil
+	}
+	var late <-chan time.Time
+	if patience > 0 {
+		timer, ok := timers.Get().(*time.Timer)
+		if ok {
+			timer.Reset(patience)
+		} else {
+			timer = time.NewTimer(patience)
+		}
+		defer func() {
+			timer.Stop() // nothing can be received from it afterwards
+			timers.Put(timer)
+		}()
+		late = timer.C
+	}
+	return l.wait(ctx, seq, late)
+}
+
+// timers are stopped timers, to be used again.
+var timers sync.Pool
+
+func (l *Log) wait(ctx context.Context, seq Sequence, late <-chan time.Time) error {
 	if seq == never {
 		select {
 		case <-l.over:
 			return l.Err()
+		case <-late:
+			return context.DeadlineExceeded
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	if l.cfg.Mode == UnsafeMemory {
-		return l.waitTold(ctx)
-	}
-	if Sequence(l.durable.Load()) >= seq {
-		return nil
+		return l.waitTold(ctx, late)
 	}
 	l.mu.Lock()
 	if Sequence(l.durable.Load()) >= seq {
@@ -218,6 +245,8 @@ func (l *Log) Wait(ctx context.Context, seq Sequence) error {
 	select {
 	case <-ch:
 	case <-l.over:
+	case <-late:
+		return context.DeadlineExceeded
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

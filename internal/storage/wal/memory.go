@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // acknowledge is a goroutine of UnsafeMemory: it tells committers of what was appended, whether or not it was written.
@@ -41,7 +42,7 @@ func (l *Log) acknowledge() {
 
 // waitTold waits until everything appended so far was told of. In UnsafeMemory entries may join a group that was already acknowledged,
 // so the group's sequence says nothing.
-func (l *Log) waitTold(ctx context.Context) error {
+func (l *Log) waitTold(ctx context.Context, late <-chan time.Time) error {
 	l.mu.Lock()
 	if !l.telling && len(l.untold.list) == 0 {
 		l.mu.Unlock()
@@ -59,6 +60,8 @@ func (l *Log) waitTold(ctx context.Context) error {
 		return nil
 	case <-l.failed:
 		return l.Err()
+	case <-late:
+		return context.DeadlineExceeded
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
