@@ -46,6 +46,8 @@ var codes = []struct {
 	{storage.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{storage.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{storage.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{storage.ErrNoSpace, kerr.KafkaStorageError},
 	{storage.ErrFailed, kerr.KafkaStorageError},
 	{storage.ErrDamage, kerr.KafkaStorageError},

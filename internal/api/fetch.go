@@ -21,8 +21,8 @@ import (
 //   - The first partition that has records gives at least one batch, however large; after that the limits of the partition, of the
 //     request and of the broker (fetch.max.bytes) hold.
 //   - In a session only partitions that changed are answered: new records, another high watermark or log start offset, an error.
-//   - read_committed reads up to the last stable offset, and its list of aborted transactions is empty where read_uncommitted's is
-//     null.
+//   - read_committed reads up to the last stable offset, and lists the aborted transactions that have records in what it got; where
+//     there are none the list is empty, and that of read_uncommitted is null.
 //   - v9 checks the leader epoch that the client knows (KIP-320), v12 tells where its log diverges (KIP-595), v13 names topics by id
 //     (KIP-516), v16 tells the endpoints of new leaders (KIP-951).
 //
@@ -67,6 +67,7 @@ type fetchResult struct {
 	err       error
 	offsets   storage.Offsets
 	slice     storage.Slice
+	aborted   []storage.AbortedTxn // for a reader of committed records
 	diverging *divergence
 	leader    *base.BrokerID // told to a client that goes by an old epoch
 	epoch     base.LeaderEpoch
@@ -188,6 +189,11 @@ func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
 	slice, err := p.Read(t.offset, o)
 	if err != nil {
 		return err
+	}
+	if committed {
+		if r.aborted, err = p.Aborted(slice, t.offset); err != nil {
+			return err
+		}
 	}
 	// The offsets are read after the records: a high watermark never lies below the records that come with it.
 	r.slice, r.offsets = slice, p.Offsets()

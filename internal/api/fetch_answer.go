@@ -162,7 +162,7 @@ func (e *fetchEncoder) partition(r *fetchResult, code int16) {
 	if e.version >= 5 {
 		e.head = kbin.AppendInt64(e.head, int64(offsets.LogStart))
 	}
-	e.aborted(e.committed && code == 0 || r.target.err != nil) // empty also for what does not exist, as in Kafka
+	e.aborted(r.aborted, e.committed && code == 0 || r.target.err != nil) // empty also for what does not exist, as in Kafka
 	if e.version >= 11 {
 		e.head = kbin.AppendInt32(e.head, -1) // preferred read replica
 	}
@@ -170,12 +170,20 @@ func (e *fetchEncoder) partition(r *fetchResult, code int16) {
 	e.partitionTags(r)
 }
 
-// aborted writes the list of aborted transactions, which is empty or null.
-func (e *fetchEncoder) aborted(empty bool) {
+// aborted writes the list of aborted transactions; listed is false for null.
+func (e *fetchEncoder) aborted(txns []storage.AbortedTxn, listed bool) {
+	if !listed {
+		txns = nil
+	}
 	if e.flexible {
-		e.head = kbin.AppendCompactNullableArrayLen(e.head, 0, !empty)
+		e.head = kbin.AppendCompactNullableArrayLen(e.head, len(txns), !listed)
 	} else {
-		e.head = kbin.AppendNullableArrayLen(e.head, 0, !empty)
+		e.head = kbin.AppendNullableArrayLen(e.head, len(txns), !listed)
+	}
+	for _, a := range txns {
+		e.head = kbin.AppendInt64(e.head, int64(a.ProducerID))
+		e.head = kbin.AppendInt64(e.head, int64(a.FirstOffset))
+		e.tags(0)
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 // ListOffsets v1–11 (key 2)
 //
 //   - By time: the first record with that timestamp or a later one; offset and timestamp -1 if there is none.
-//   - Latest (-1) is the high watermark, or the last stable offset for read_committed (v2). Earliest (-2) is the log start offset.
+//   - Latest (-1) is the high watermark, or the last stable offset for read_committed (v2), which finds no record at or after that by
+//     time either. Earliest (-2) is the log start offset.
 //   - v4 checks the leader epoch that the client knows and tells that of the offset (KIP-320).
 //   - v7 adds the record with the greatest timestamp (-3, KIP-734), v8 the earliest local offset (-4, KIP-405), v9 the last tiered
 //     offset (-5, KIP-1005), v10 a timeout, v11 the earliest offset that waits for its upload (-6, KIP-1023). Below the version that
@@ -113,16 +114,21 @@ func (a *API) offsetFor(v *view, req *kmsg.ListOffsetsRequest, name string, aske
 		return none, nil
 	case maxTimestamp:
 		at, ok, err := p.MaxTimestamp()
-		if err != nil || !ok {
+		if err != nil || !ok || unstable(p, req, at) {
 			return none, err
 		}
 		return at, nil
 	}
 	at, ok, err := p.OffsetForTimestamp(asked.Timestamp)
-	if err != nil || !ok {
+	if err != nil || !ok || unstable(p, req, at) {
 		return none, err
 	}
 	return at, nil
+}
+
+// unstable reports whether a record is none that the client may see, since it reads committed ones only.
+func unstable(p *storage.Partition, req *kmsg.ListOffsetsRequest, at storage.TimestampOffset) bool {
+	return req.IsolationLevel == 1 && at.Offset >= p.Offsets().LastStable
 }
 
 // epochAtEnd is the leader epoch of the next record, at the end of the log.

@@ -69,3 +69,14 @@ func ParseEndTxn(value []byte) (EndTxn, error) {
 	}
 	return e, nil
 }
+
+// EndTxnMarker builds the control batch that ends a producer's transaction: one record, as Kafka's brokers write it. The timestamp is in
+// milliseconds; producer.BaseSequence is of no account, since markers have none.
+func EndTxnMarker(producer Producer, kind ControlType, coordinatorEpoch int32, timestamp int64) []byte {
+	producer.BaseSequence = NoSequence
+	b := NewBuilder(BuilderOptions{Producer: &producer, Transactional: true, Control: true})
+	key := binary.BigEndian.AppendUint16(make([]byte, 2, 4), uint16(kind))
+	value := binary.BigEndian.AppendUint32(make([]byte, 2, 6), uint32(coordinatorEpoch))
+	b.Append(timestamp, key, value)
+	return b.Build(0)
+}

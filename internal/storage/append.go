@@ -36,6 +36,10 @@ type AppendOptions struct {
 	OffsetOfMax base.Offset
 	// ExpectedEpoch refuses the append with ErrStaleLeaderEpoch unless it is the engine's. 0 and below stand for any.
 	ExpectedEpoch base.LeaderEpoch
+	// Verified is what Partition.Verify gave for a client's batch that may begin a transaction here, once the coordinator knows of it.
+	Verified Verification
+	// TransactionVersion is that of a marker.
+	TransactionVersion int16
 }
 
 // Appended tells where a batch went.
@@ -54,8 +58,8 @@ type Appended struct {
 // The batch is durable once Engine.Wait(Sequence) has returned nil, not when Append returns. ctx bounds only the wait for wal
 // and tail space, before anything has changed; once ordered, the append happens whatever becomes of ctx.
 //
-// Errors: ErrNoSpace (retriable, nothing changed), ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrStaleLeaderEpoch,
-// ErrDeleted, ErrFailed, ErrClosed, ctx's.
+// Errors: ErrNoSpace (retriable, nothing changed), ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrInvalidTxnState,
+// ErrStaleLeaderEpoch, ErrDeleted, ErrFailed, ErrClosed, ctx's.
 func (p *Partition) Append(ctx context.Context, batch []byte, h record.Header, o AppendOptions) (Appended, error) {
 	room, err := p.e.reserve(ctx, len(batch))
 	if err != nil {
@@ -89,7 +93,7 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 		return Appended{}, fmt.Errorf("%w: %d, the partition is led with %d", ErrStaleLeaderEpoch, o.ExpectedEpoch, p.e.cfg.LeaderEpoch)
 	}
 	if h.HasProducer() {
-		before, err := p.producers.check(h, o.Origin)
+		before, err := p.checkProducerLocked(batch, h, o)
 		if err != nil {
 			return Appended{}, err
 		}
@@ -126,7 +130,7 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 	group := p.e.log.Append(&room.wal, wal.Entry{
 		Kind: wal.Batches, Partition: p.id, FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Data: batch,
 	}, p.e)
-	p.acceptLocked(h, pos, group)
+	p.acceptLocked(batch, h, pos, group)
 	p.commits = appendCommit(p.commits, commit{group, p.end, p.endPos})
 	p.lastAppend = time.Now()
 	if plant.On(plant.VisibleEarly) {
@@ -175,7 +179,7 @@ func (p *Partition) rollLocked(group wal.Sequence) {
 }
 
 // acceptLocked takes a batch that stands in the tail at pos into the partition's state. Replay uses it too: it decides nothing.
-func (p *Partition) acceptLocked(h record.Header, pos int64, group wal.Sequence) {
+func (p *Partition) acceptLocked(batch []byte, h record.Header, pos int64, group wal.Sequence) {
 	size := h.Size()
 	s := p.activeLocked()
 	if s.firstTimestamp == base.NoTimestamp && pos == s.start {
@@ -189,10 +193,19 @@ func (p *Partition) acceptLocked(h record.Header, pos int64, group wal.Sequence)
 	s.sinceIndex += size
 	p.index.add(pos, h.BaseOffset, h.MaxTimestamp, group, pos == p.flushedPos)
 	if p.e.log != nil || !plant.On(plant.NoProducerReplay) {
-		p.producers.apply(h, group)
+		entry := logged{Header: h, pos: pos - s.start}
+		if h.Attributes.Control() {
+			entry.marker = markerOf(batch)
+		}
+		if txn, ended := p.producers.apply(entry, group); ended {
+			p.endLocked(txn, entry.marker, h.BaseOffset)
+		}
 	}
 	if h.HasProducer() {
 		p.e.sawProducer(h.ProducerID)
+		if len(p.verifying) > 0 {
+			delete(p.verifying, h.ProducerID)
+		}
 	}
 	p.epochs = p.epochs.assign(h.LeaderEpoch, h.BaseOffset)
 	p.end = h.LastOffset() + 1

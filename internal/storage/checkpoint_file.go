@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ import (
 const (
 	checkpointName    = "checkpoint"
 	checkpointMagic   = "OTTLACKP"
-	checkpointVersion = 1
+	checkpointVersion = 2                 // 1 knows nothing of transactions; it is still read
 	checkpointHeader  = 8 + 4 + 8 + 4 + 4 // magic, version, body length, body CRC, header CRC
 )
 
@@ -158,6 +159,10 @@ func (t *producerTable) appendTo(b []byte) []byte {
 		s := t.byID[id]
 		b = binary.BigEndian.AppendUint64(b, uint64(id))
 		b = binary.BigEndian.AppendUint16(b, uint16(s.epoch))
+		b = binary.BigEndian.AppendUint32(b, uint32(s.coordinatorEpoch))
+		b = binary.BigEndian.AppendUint64(b, uint64(s.lastTimestamp))
+		b = binary.BigEndian.AppendUint64(b, uint64(s.txnFirst))
+		b = binary.BigEndian.AppendUint32(b, uint32(t.positionOf(s)))
 		b = append(b, byte(len(s.batches)))
 		for _, w := range s.batches {
 			b = binary.BigEndian.AppendUint32(b, uint32(w.firstSequence))
@@ -191,14 +196,14 @@ func decodeCheckpoint(b []byte) (*checkpointFile, error) {
 		return nil, fmt.Errorf("%w: it does not begin as a checkpoint", errCheckpoint)
 	case binary.BigEndian.Uint32(header[24:]) != crc32.Checksum(header[:24], castagnoli):
 		return nil, fmt.Errorf("%w: wrong checksum of the header", errCheckpoint)
-	case binary.BigEndian.Uint32(header[8:]) != checkpointVersion:
+	case binary.BigEndian.Uint32(header[8:]) < 1 || binary.BigEndian.Uint32(header[8:]) > checkpointVersion:
 		return nil, fmt.Errorf("checkpoint of version %d, this program knows version %d", binary.BigEndian.Uint32(header[8:]), checkpointVersion)
 	case binary.BigEndian.Uint64(header[12:]) != uint64(len(body)):
 		return nil, fmt.Errorf("%w: body of %d bytes, the header says %d", errCheckpoint, len(body), binary.BigEndian.Uint64(header[12:]))
 	case binary.BigEndian.Uint32(header[20:]) != crc32.Checksum(body, castagnoli):
 		return nil, fmt.Errorf("%w: wrong checksum of the body", errCheckpoint)
 	}
-	r := &reader{b: body}
+	r := &reader{b: body, version: binary.BigEndian.Uint32(header[8:])}
 	c := &checkpointFile{From: wal.Sequence(r.u64()), HighestProducer: base.ProducerID(r.u64())}
 	for range r.count(60) {
 		c.Partitions = append(c.Partitions, r.partitionRecord())
@@ -220,8 +225,9 @@ func decodeCheckpoint(b []byte) (*checkpointFile, error) {
 
 // reader takes fields off b until one does not fit.
 type reader struct {
-	b   []byte
-	err error
+	b       []byte
+	version uint32
+	err     error
 }
 
 func (r *reader) take(n int) []byte {
@@ -318,10 +324,14 @@ func (r *reader) missing(p *partitionRecord) missingRecord {
 func (r *reader) producers() (t producerTable) {
 	t.clock = int64(r.u64())
 	for range r.count(11) {
-		id, s := base.ProducerID(r.u64()), &producer{epoch: base.ProducerEpoch(r.u16())}
+		id, s := base.ProducerID(r.u64()), newProducer(base.ProducerEpoch(r.u16()))
+		var pos int32
+		if r.version >= 2 {
+			s.coordinatorEpoch, s.lastTimestamp, s.txnFirst, pos = int32(r.u32()), int64(r.u64()), r.offset(), int32(r.u32())
+		}
 		n := int(r.u8())
-		if r.err == nil && (n == 0 || n > producerWindow) {
-			r.err = fmt.Errorf("producer %d with %d batches", id, n)
+		if r.err == nil && (n == 0 && r.version < 2 || n > producerWindow || s.txnFirst < base.NoOffset || pos < 0) {
+			r.err = fmt.Errorf("producer %d with %d batches, a transaction from offset %d, position %d", id, n, s.txnFirst, pos)
 		}
 		for range n {
 			if r.err != nil {
@@ -335,13 +345,27 @@ func (r *reader) producers() (t producerTable) {
 		if r.err != nil {
 			return t
 		}
-		s.lastTimestamp = s.last().timestamp
+		if r.version < 2 {
+			s.lastTimestamp = s.last().timestamp
+		}
+		if s.txnFirst != base.NoOffset {
+			t.open = append(t.open, openTxn{producer: id, first: s.txnFirst, pos: pos})
+		}
 		if t.byID == nil {
 			t.byID = make(map[base.ProducerID]*producer)
 		}
 		t.byID[id] = s
 	}
+	slices.SortFunc(t.open, func(a, b openTxn) int { return cmp.Compare(a.first, b.first) })
 	return t
+}
+
+// positionOf is where the open transaction of s begins in its segment, 0 without one.
+func (t *producerTable) positionOf(s *producer) int32 {
+	if i, ok := t.openAt(s.txnFirst); ok {
+		return t.open[i].pos
+	}
+	return 0
 }
 
 // writeCheckpoint makes c the checkpoint of dir: by temporary file, sync, rename and folder sync.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func testCheckpoint() *checkpointFile {
 	id := testID('a', 3)
 	state := segment.Create(segment.Options{Base: 7}).State()
 	var producers producerTable
-	producers.apply(record.Header{ProducerID: 12, ProducerEpoch: 1, BaseSequence: 3, BaseOffset: 40, LastOffsetDelta: 2, MaxTimestamp: testTime}, 0)
+	producers.apply(logged{Header: record.Header{ProducerID: 12, ProducerEpoch: 1, BaseSequence: 3, BaseOffset: 40, LastOffsetDelta: 2, MaxTimestamp: testTime}}, 0)
 	return &checkpointFile{
 		From: 17, HighestProducer: 4001,
 		Partitions: []partitionRecord{{
@@ -36,35 +37,67 @@ func testCheckpoint() *checkpointFile {
 	}
 }
 
+// transactionalCheckpoint is testCheckpoint with a transaction open and one that was aborted.
+func transactionalCheckpoint() *checkpointFile {
+	c := testCheckpoint()
+	p := &c.Partitions[0].Producers
+	begin := record.Header{ProducerID: 13, ProducerEpoch: 2, BaseOffset: 41, MaxTimestamp: testTime, Attributes: transactional}
+	p.apply(logged{Header: begin, pos: 4711}, 0)
+	begin.ProducerID, begin.BaseOffset = 14, 42
+	p.apply(logged{Header: begin, pos: 4811}, 0)
+	abort := record.Header{ProducerID: 14, ProducerEpoch: 3, BaseOffset: 43, MaxTimestamp: testTime + 5, Attributes: transactional | control}
+	p.apply(logged{Header: abort, marker: marker{ends: true, coordinatorEpoch: 6}, pos: 4911}, 0)
+	return c
+}
+
+// Attributes of the batches of a transaction.
+const (
+	transactional record.Attributes = 0x10
+	control       record.Attributes = 0x20
+)
+
 func TestCheckpointRoundTrips(t *testing.T) {
 	t.Parallel()
-	want := testCheckpoint()
+	want := transactionalCheckpoint()
 	got, err := decodeCheckpoint(want.encode())
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("decoded %+v, %v; want %+v", got, err, want)
 	}
 }
 
-// The bytes of format version 1. They change only together with the version.
+// A folder of a version without transactions is opened as it is.
+func TestCheckpointOfVersion1IsRead(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("testdata/checkpoint-v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeCheckpoint(b)
+	if want := testCheckpoint(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("decoded %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// The bytes of format version 2. They change only together with the version.
 func TestCheckpointIsWrittenAsDescribed(t *testing.T) {
 	t.Parallel()
 	empty := (&checkpointFile{From: 1, HighestProducer: base.NoProducerID}).encode()
-	const golden = "4f54544c41434b50" + "00000001" + "000000000000001c" // magic, version, length
+	const golden = "4f54544c41434b50" + "00000002" + "000000000000001c" // magic, version, length
 	const body = "0000000000000001" + "ffffffffffffffff" + "00000000" + "00000000" + "00000000"
 	if got := hex.EncodeToString(empty); !strings.HasPrefix(got, golden) || !strings.HasSuffix(got, body) {
 		t.Errorf("an empty checkpoint is %s", got)
 	}
-	if got, want := crc32.ChecksumIEEE(testCheckpoint().encode()), uint32(checkpointGolden); got != want {
+	if got, want := crc32.ChecksumIEEE(transactionalCheckpoint().encode()), uint32(checkpointGolden); got != want {
 		t.Errorf("the full checkpoint has the sum %#08x, want %#08x", got, want)
 	}
 }
 
-// checkpointGolden is the CRC-32 of testCheckpoint in format version 1.
-const checkpointGolden = 0x2d15e6f1
+// checkpointGolden is the CRC-32 of transactionalCheckpoint in format version 2.
+const checkpointGolden = 0x04e77923
 
 func TestEveryFlippedBitOfACheckpointIsFound(t *testing.T) {
 	t.Parallel()
-	good := testCheckpoint().encode()
+	good := transactionalCheckpoint().encode()
 	for bit := range 8 * len(good) {
 		bad := bytes.Clone(good)
 		bad[bit/8] ^= 1 << (bit % 8)
@@ -95,7 +128,7 @@ func TestDamagedCheckpointKeepsTheFolderFromOpening(t *testing.T) {
 
 // The body is decoded as it would be behind a right checksum: no input makes it panic or take memory out of proportion.
 func FuzzDecodeCheckpoint(f *testing.F) {
-	f.Add(testCheckpoint().encode()[checkpointHeader:])
+	f.Add(transactionalCheckpoint().encode()[checkpointHeader:])
 	f.Add((&checkpointFile{}).encode()[checkpointHeader:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c, err := decodeCheckpoint(sealCheckpoint(append(make([]byte, checkpointHeader), body...)))

@@ -74,6 +74,9 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 			}
 		}
 		p.hw, p.hwPos = last.end, last.pos
+		if len(p.ended) > 0 {
+			p.settleTxnsLocked()
+		}
 		p.queueFlushLocked()
 	}
 	p.listed = len(p.commits) > 0

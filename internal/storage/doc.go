@@ -26,6 +26,14 @@
 // tailIndex finds batches in the tail, the segments' own indexes in the segments; both are sparse, and a walker goes on from
 // there by batch headers.
 //
+// # Transactions
+//
+// A transaction begins in a partition with its first batch and ends with a marker (Partition.AppendMarker). producerTable knows what is
+// open, as a function of the log. Readers of committed records stop at the last stable offset (Partition.stableLocked): the first offset of
+// the oldest transaction that is open, or whose marker is not durable. Which transactions were aborted is kept in Partition.aborted until
+// the marker is flushed, then in the transaction index of its segment; Partition.Aborted asks both. A client's batch begins a
+// transaction only with a Verification: whoever appends has asked the transaction coordinator, and no marker came in between.
+//
 // # Checkpoints
 //
 // The file checkpoint (docs/formats/checkpoint.md) holds, for each partition, its state as of flushedPos: the segments, the

@@ -13,6 +13,10 @@ var (
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	// ErrInvalidProducerEpoch: the batch carries an older epoch than the partition knows of its producer (KIP-98).
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
+	// ErrInvalidTxnState: the batch is of no transaction that is known to be open, or is outside the one that is (KIP-98, KIP-890).
+	ErrInvalidTxnState = errors.New("invalid transaction state")
+	// ErrCoordinatorFenced: the marker is of a transaction coordinator that another one has followed (KIP-98).
+	ErrCoordinatorFenced = errors.New("transaction coordinator fenced")
 	// ErrNoSpace: no room in the wal, in the tail's budget or on the disk. Nothing has changed; the append may be retried.
 	ErrNoSpace = errors.New("no space for the append")
 	// ErrFailed: a write or a sync has failed, and the engine has given up its state. See Engine.Err.

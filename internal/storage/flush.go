@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -104,8 +106,8 @@ func (p *Partition) flushStep(least int64) (s *segmentRef, limit int64, ended bo
 // flushScratch is the working memory of a flush.
 type flushScratch struct {
 	batches []segment.BatchMeta
-	headers []record.Header // of the batches that change the producer state
-	clock   int64           // largest timestamp
+	logged  []logged // the batches that change the producer state
+	clock   int64    // largest timestamp
 	header  [record.HeaderSize]byte
 }
 
@@ -129,11 +131,13 @@ func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
 		return err
 	}
 	p.unsynced = true
+	p.nameAborted(scratch.batches)
 	if err := s.seg.WriteFrom(tailSource{p, p.flushedPos}, n, scratch.batches); err != nil {
 		return err
 	}
-	for _, h := range scratch.headers {
-		p.flushed.apply(h, 0)
+	for _, entry := range scratch.logged {
+		entry.pos -= s.start
+		p.flushed.apply(entry, 0)
 	}
 	p.flushedTo(p.flushedPos+n, scratch.batches[len(scratch.batches)-1].LastOffset+1)
 	return nil
@@ -149,7 +153,7 @@ func (e *Engine) checkRoom(n int64) error {
 
 // scanTail lists the batches from flushedPos to the first boundary at or after enough, which lies at or before limit.
 func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int64, err error) {
-	scratch.batches, scratch.headers, scratch.clock = scratch.batches[:0], scratch.headers[:0], 0
+	scratch.batches, scratch.logged, scratch.clock = scratch.batches[:0], scratch.logged[:0], 0
 	pos := p.flushedPos
 	for pos < enough {
 		if got, ok := p.tail.ReadAt(scratch.header[:], pos); !ok || got < record.HeaderSize {
@@ -164,7 +168,14 @@ func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int6
 			MaxTimestamp: h.MaxTimestamp, OffsetOfMax: h.LastOffset(),
 		})
 		if h.HasProducer() || h.MaxTimestamp > scratch.clock {
-			scratch.headers = append(scratch.headers, h)
+			entry := logged{Header: h, pos: pos}
+			if h.Attributes.Control() {
+				batch := make([]byte, h.Size())
+				if n, ok := p.tail.ReadAt(batch, pos); ok && n == len(batch) {
+					entry.marker = markerOf(batch)
+				}
+			}
+			scratch.logged = append(scratch.logged, entry)
 			scratch.clock = max(scratch.clock, h.MaxTimestamp)
 		}
 		pos += int64(h.Size())
@@ -173,6 +184,18 @@ func (p *Partition) scanTail(scratch *flushScratch, enough, limit int64) (n int6
 		panic(fmt.Sprintf("storage: %v: a batch ends at %d, past the durable end %d", p, pos, limit))
 	}
 	return pos - p.flushedPos, nil
+}
+
+// nameAborted says of each batch which transaction it aborts.
+func (p *Partition) nameAborted(batches []segment.BatchMeta) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.aborted {
+		i := sort.Search(len(batches), func(i int) bool { return batches[i].FirstOffset >= a.LastOffset })
+		if i < len(batches) && batches[i].FirstOffset == a.LastOffset {
+			batches[i].Aborted = &a
+		}
+	}
 }
 
 // tailSource gives a segment the tail's bytes from start on.
@@ -199,6 +222,9 @@ func (p *Partition) flushedTo(pos int64, end base.Offset) {
 	}
 	p.mu.Lock()
 	p.flushedPos, p.flushedEnd = pos, end
+	if len(p.aborted) > 0 {
+		p.aborted = slices.DeleteFunc(p.aborted, func(a AbortedTxn) bool { return a.LastOffset < end })
+	}
 	p.changed = true
 	release := pos - keep
 	p.index.trim(release)

@@ -57,6 +57,9 @@ type Partition struct {
 	index      tailIndex
 
 	producers producerTable
+	ended     []endedTxn                        // transactions whose end is not durable yet
+	aborted   []AbortedTxn                      // by markers that are not flushed; the others are in the segments
+	verifying map[base.ProducerID]*verification // of transactions that may begin here
 	epochs    epochCache
 	damage    []damagedRange // by position
 	given     []damagedRange // missing records that were set aside, known before replay finds that they are missing
@@ -115,7 +118,8 @@ type Offsets struct {
 func (p *Partition) Offsets() Offsets {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Offsets{LogStart: p.logStart, HighWatermark: p.hw, LastStable: p.hw, LogEnd: p.end}
+	stable, _ := p.stableLocked()
+	return Offsets{LogStart: p.logStart, HighWatermark: p.hw, LastStable: stable, LogEnd: p.end}
 }
 
 // LeaderEpoch is the epoch with which this broker leads the partition.

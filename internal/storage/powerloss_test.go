@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ import (
 //   - the log start is at least where the last acknowledged move put it, and no further than one was asked for;
 //   - each producer's last acknowledged batch, sent again, is known as a duplicate at its offset, and its next one is accepted;
 //   - the leader epochs are those in the batches;
+//   - the last stable offset, the open transactions and the aborted ones are those that the batches give;
 //   - a deleted topic is gone, one whose deletion was not acknowledged is whole or gone.
 
 const (
@@ -52,6 +54,14 @@ type modelPartition struct {
 	deleteAsk atomic.Bool
 	deleteAck atomic.Bool
 	sequences [3]int32 // of the producers
+	txns      [2]modelTxn
+}
+
+// modelTxn is a transactional producer, whose epoch rises with each transaction.
+type modelTxn struct {
+	epoch    base.ProducerEpoch
+	sequence int32
+	open     bool
 }
 
 type modelBatch struct {
@@ -59,6 +69,7 @@ type modelBatch struct {
 	bytes       []byte // as appended, with offset and epoch
 	producer    *record.Producer
 	header      record.Header
+	marker      *Marker
 }
 
 // view is a modelPartition at the moment of an image.
@@ -274,7 +285,64 @@ func (w *powerLoss) create(m *modelPartition) {
 	}
 }
 
+// appendTxn begins a transaction, goes on with it, or ends it.
+func (w *powerLoss) appendTxn(m *modelPartition, p *Partition) pendingAppend {
+	which := w.rng.IntN(len(m.txns))
+	txn := &m.txns[which]
+	id := base.ProducerID(200 + which)
+	var marker *Marker
+	var batch []byte
+	if txn.open && w.rng.IntN(2) == 0 {
+		txn.epoch++
+		marker = &Marker{ProducerID: id, ProducerEpoch: txn.epoch, Commit: w.rng.IntN(2) == 0, CoordinatorEpoch: int32(w.epoch), TransactionVersion: 2}
+		kind := record.ControlAbort
+		if marker.Commit {
+			kind = record.ControlCommit
+		}
+		batch = record.EndTxnMarker(record.Producer{ID: id, Epoch: txn.epoch}, kind, marker.CoordinatorEpoch, testTime)
+		txn.open, txn.sequence = false, 0
+	} else {
+		batch, _ = makeBatch(batchSpec{
+			records: 2, size: w.rng.IntN(100), seed: w.rng.Int(), transactional: true,
+			producer: &record.Producer{ID: id, Epoch: txn.epoch, BaseSequence: txn.sequence},
+		})
+		txn.open, txn.sequence = true, txn.sequence+2
+	}
+	h, err := record.ParseHeader(batch)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n := w.expect(m, p, batch, &h, modelBatch{marker: marker})
+	var at Appended
+	if marker != nil {
+		at, err = p.AppendMarker(context.Background(), *marker, testTime)
+	} else {
+		v, _ := p.Verify(h, true)
+		at, err = p.Append(context.Background(), batch, h, AppendOptions{Verified: v})
+	}
+	if err != nil || at.Base != h.BaseOffset || at.Duplicate {
+		w.t.Fatalf("append at %d: %+v, %v", h.BaseOffset, at, err)
+	}
+	m.visible.Store(int64(p.Offsets().HighWatermark))
+	return pendingAppend{m, n, at.Sequence}
+}
+
+// expect tells the model of a batch that is about to be appended, and gives it its offset and epoch.
+func (w *powerLoss) expect(m *modelPartition, p *Partition, batch []byte, h *record.Header, b modelBatch) int64 {
+	h.BaseOffset, h.LeaderEpoch = p.Offsets().LogEnd, w.epoch
+	record.SetBaseOffset(batch, h.BaseOffset)
+	record.SetLeaderEpoch(batch, h.LeaderEpoch)
+	b.first, b.last, b.bytes, b.header = h.BaseOffset, h.LastOffset(), bytes.Clone(batch), *h
+	w.mu.Lock() // so that a view never sees the slice without its length
+	defer w.mu.Unlock()
+	m.batches = append(m.batches, b)
+	return m.appended.Add(1)
+}
+
 func (w *powerLoss) append(m *modelPartition, p *Partition) pendingAppend {
+	if w.rng.IntN(3) == 0 {
+		return w.appendTxn(m, p)
+	}
 	spec := batchSpec{
 		records: 1 + w.rng.IntN(3), size: w.rng.IntN(400), seed: w.rng.Int(),
 		timestamp: testTime + w.rng.Int64N(1_000_000),
@@ -284,14 +352,8 @@ func (w *powerLoss) append(m *modelPartition, p *Partition) pendingAppend {
 		m.sequences[which] += int32(spec.records)
 	}
 	batch, h := makeBatch(spec)
-	first := p.Offsets().LogEnd
-	h.BaseOffset, h.LeaderEpoch = first, w.epoch
-	record.SetBaseOffset(batch, first)
-	record.SetLeaderEpoch(batch, w.epoch)
-	w.mu.Lock() // so that a view never sees the slice without its length
-	m.batches = append(m.batches, modelBatch{first: first, last: h.LastOffset(), bytes: bytes.Clone(batch), producer: spec.producer, header: h})
-	n := m.appended.Add(1)
-	w.mu.Unlock()
+	n := w.expect(m, p, batch, &h, modelBatch{producer: spec.producer})
+	first := h.BaseOffset
 	at, err := p.Append(context.Background(), batch, h, AppendOptions{})
 	if err != nil || at.Base != first || at.Duplicate {
 		w.t.Fatalf("append at %d: %+v, %v", first, at, err)
@@ -412,10 +474,73 @@ func (v modelView) check(p *Partition) error {
 	if err := v.checkLog(p); err != nil {
 		return err
 	}
-	if err := v.checkProducers(p); err != nil {
+	if err := v.checkTxns(p); err != nil {
 		return err
 	}
-	return nil
+	return v.checkProducers(p)
+}
+
+// txns is what the batches below end leave open, and what they aborted.
+func (v modelView) txns(end base.Offset) (open map[base.ProducerID]base.Offset, aborted []AbortedTxn) {
+	open = map[base.ProducerID]base.Offset{}
+	for _, b := range v.batches {
+		id := b.header.ProducerID
+		if b.last >= end || id < 200 {
+			continue
+		}
+		first, began := open[id]
+		switch {
+		case b.marker == nil && !began:
+			open[id] = b.first
+		case b.marker != nil && began:
+			delete(open, id)
+			if !b.marker.Commit {
+				aborted = append(aborted, AbortedTxn{ProducerID: id, FirstOffset: first, LastOffset: b.first, LastStable: oldest(open, b.first+1)})
+			}
+		}
+	}
+	return open, aborted
+}
+
+// oldest is the first offset of the oldest open transaction, or none.
+func oldest(open map[base.ProducerID]base.Offset, none base.Offset) base.Offset {
+	for _, first := range open {
+		none = min(none, first)
+	}
+	return none
+}
+
+// checkTxns compares what is open and what was aborted.
+func (v modelView) checkTxns(p *Partition) error {
+	o := p.Offsets()
+	open, aborted := v.txns(o.LogEnd)
+	if want := max(oldest(open, o.LogEnd), o.LogStart); o.LastStable != want {
+		return fmt.Errorf("the last stable offset is %d, want %d: %v open", o.LastStable, want, open)
+	}
+	for _, s := range p.Producers() {
+		if first, began := open[s.ID]; began && s.TxnStartOffset != first || !began && s.TxnStartOffset != base.NoOffset {
+			return fmt.Errorf("producer %+v, the batches give %v open", s, open)
+		}
+	}
+	for from := o.LogStart; ; {
+		s, err := p.Read(from, ReadOptions{MaxBytes: 4000, AtLeastOne: true})
+		if err != nil || s.Len() == 0 {
+			return err
+		}
+		end, err := p.endOffset(s)
+		if err != nil {
+			return err
+		}
+		got, err := p.Aborted(s, from)
+		if err != nil {
+			return err
+		}
+		want := slices.DeleteFunc(slices.Clone(aborted), func(a AbortedTxn) bool { return a.LastOffset < from || a.FirstOffset >= end })
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("aborted transactions in offsets %d to %d: %+v, want %+v", from, end, got, want)
+		}
+		from = end
+	}
 }
 
 // checkLog compares offsets and bytes.

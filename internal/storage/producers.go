@@ -27,14 +27,27 @@ type producerBatch struct {
 
 func (b producerBatch) baseOffset() base.Offset { return b.lastOffset - base.Offset(b.offsetDelta) }
 
-// producer is what is known of one producer id. Its batches are of its epoch, oldest first, and contiguous in sequence.
+// producer is what is known of one producer id. Its batches are of its epoch, oldest first, and contiguous in sequence; there are
+// none after a marker that began the epoch.
 type producer struct {
-	epoch         base.ProducerEpoch
-	lastTimestamp int64
-	batches       []producerBatch
+	epoch            base.ProducerEpoch
+	coordinatorEpoch int32 // of its last marker, -1 before the first
+	lastTimestamp    int64
+	txnFirst         base.Offset // of the open transaction, NoOffset without one
+	batches          []producerBatch
 }
 
-func (s *producer) last() producerBatch { return s.batches[len(s.batches)-1] }
+func newProducer(epoch base.ProducerEpoch) *producer {
+	return &producer{epoch: epoch, coordinatorEpoch: -1, txnFirst: base.NoOffset}
+}
+
+// last is the newest batch; before the first one with nothing but -1 in it.
+func (s *producer) last() producerBatch {
+	if len(s.batches) == 0 {
+		return producerBatch{firstSequence: -1, lastSequence: -1, lastOffset: base.NoOffset, timestamp: base.NoTimestamp}
+	}
+	return s.batches[len(s.batches)-1]
+}
 
 // maxProducers bounds the producers that a partition remembers, whatever clients do. Beyond it those that have been silent for
 // longest are forgotten.
@@ -49,6 +62,7 @@ type producerTable struct {
 	expiry time.Duration // producer.id.expiration.ms
 	clock  int64         // largest timestamp of any batch, ms
 	byID   map[base.ProducerID]*producer
+	open   []openTxn // by first offset
 }
 
 // known finds a producer that has not expired.
@@ -60,8 +74,23 @@ func (t *producerTable) known(id base.ProducerID) *producer {
 	return s
 }
 
+// expired reports whether a producer may be forgotten: never one with an open transaction.
 func (t *producerTable) expired(s *producer) bool {
-	return t.clock-s.lastTimestamp >= t.expiry.Milliseconds()
+	return s.txnFirst == base.NoOffset && t.clock-s.lastTimestamp >= t.expiry.Milliseconds()
+}
+
+// duplicate finds the batch that h repeats, nil if it repeats none.
+func (t *producerTable) duplicate(h record.Header) *producerBatch {
+	s := t.known(h.ProducerID)
+	if s == nil || s.epoch != h.ProducerEpoch {
+		return nil
+	}
+	for i := range s.batches {
+		if b := &s.batches[i]; b.firstSequence == h.BaseSequence && b.lastSequence == h.LastSequence() {
+			return b
+		}
+	}
+	return nil
 }
 
 // check decides about a batch of an idempotent producer as Kafka does (ProducerAppendInfo, KIP-98): nil, nil = it is the
@@ -71,11 +100,9 @@ func (t *producerTable) check(h record.Header, origin Origin) (*producerBatch, e
 	if s == nil {
 		return nil, nil // nothing is known, so any sequence may be the next
 	}
-	if origin == Client && s.epoch == h.ProducerEpoch {
-		for i := range s.batches {
-			if b := &s.batches[i]; b.firstSequence == h.BaseSequence && b.lastSequence == h.LastSequence() {
-				return b, nil
-			}
+	if origin == Client {
+		if b := t.duplicate(h); b != nil {
+			return b, nil
 		}
 	}
 	if h.ProducerEpoch < s.epoch {
@@ -96,16 +123,43 @@ func (t *producerTable) check(h record.Header, origin Origin) (*producerBatch, e
 	return nil, nil
 }
 
+// checkMarker decides about a marker as Kafka does. With transaction version 2 a marker's epoch is above that of the transaction that
+// it ends; one of the same epoch may only be repeated, after the end.
+func (t *producerTable) checkMarker(h record.Header, m marker, transactionVersion int16) error {
+	s := t.known(h.ProducerID)
+	if s == nil {
+		return nil
+	}
+	repeated := h.ProducerEpoch == s.epoch && s.txnFirst == base.NoOffset
+	if h.ProducerEpoch < s.epoch || transactionVersion >= 2 && h.ProducerEpoch == s.epoch && !repeated {
+		return fmt.Errorf("%w: producer %d has epoch %d, the marker %d (transaction version %d)",
+			ErrInvalidProducerEpoch, h.ProducerID, s.epoch, h.ProducerEpoch, transactionVersion)
+	}
+	if m.coordinatorEpoch < s.coordinatorEpoch {
+		return fmt.Errorf("%w: producer %d has a marker of coordinator epoch %d, this one is of %d",
+			ErrCoordinatorFenced, h.ProducerID, s.coordinatorEpoch, m.coordinatorEpoch)
+	}
+	return nil
+}
+
 // follows reports whether next is the sequence after last: they wrap from the greatest int32 to 0.
 func follows(last, next int32) bool {
 	return int64(next) == int64(last)+1 || next == 0 && last == math.MaxInt32
 }
 
-// apply remembers a batch that was appended with the offsets in h. It decides nothing: what is in the log is in order.
-func (t *producerTable) apply(h record.Header, group wal.Sequence) {
-	if !h.HasProducer() || h.Attributes.Control() {
+// logged is a batch as the producer table sees it.
+type logged struct {
+	record.Header
+	marker marker // where it is one
+	pos    int64  // in its segment
+}
+
+// apply remembers a batch that was appended. It decides nothing: what is in the log is in order. A marker ends the transaction that it
+// returns, if one is open.
+func (t *producerTable) apply(h logged, group wal.Sequence) (ended openTxn, ok bool) {
+	if !h.HasProducer() || h.Attributes.Control() && !h.marker.ends {
 		t.clock = max(t.clock, h.MaxTimestamp)
-		return
+		return openTxn{}, false
 	}
 	s := t.known(h.ProducerID)
 	t.clock = max(t.clock, h.MaxTimestamp)
@@ -113,9 +167,16 @@ func (t *producerTable) apply(h record.Header, group wal.Sequence) {
 		if t.byID == nil {
 			t.byID = make(map[base.ProducerID]*producer)
 		}
-		s = &producer{epoch: h.ProducerEpoch}
+		s = newProducer(h.ProducerEpoch)
 		t.byID[h.ProducerID] = s
-		t.bound()
+		t.bound(h.ProducerID)
+	}
+	if h.marker.ends {
+		return t.applyMarker(s, h)
+	}
+	if h.Attributes.Transactional() && s.txnFirst == base.NoOffset {
+		s.txnFirst = h.BaseOffset
+		t.open = append(t.open, openTxn{producer: h.ProducerID, first: h.BaseOffset, pos: int32(h.pos)})
 	}
 	// A step in the sequence is a new epoch, or a producer that had expired here when the batch was appended.
 	if s.epoch != h.ProducerEpoch || len(s.batches) > 0 && !follows(s.last().lastSequence, h.BaseSequence) {
@@ -131,10 +192,36 @@ func (t *producerTable) apply(h record.Header, group wal.Sequence) {
 		lastOffset: h.LastOffset(), offsetDelta: h.LastOffsetDelta,
 		timestamp: h.MaxTimestamp, group: group,
 	})
+	return openTxn{}, false
 }
 
-// bound forgets producers when there are too many: the expired ones, and then a tenth, those that appended longest ago.
-func (t *producerTable) bound() {
+// applyMarker remembers the end of s's transaction.
+func (t *producerTable) applyMarker(s *producer, h logged) (ended openTxn, ok bool) {
+	if s.epoch != h.ProducerEpoch {
+		s.epoch, s.batches = h.ProducerEpoch, nil
+	}
+	s.coordinatorEpoch, s.lastTimestamp = h.marker.coordinatorEpoch, h.MaxTimestamp
+	if s.txnFirst == base.NoOffset {
+		return openTxn{}, false
+	}
+	i, ok := t.openAt(s.txnFirst)
+	if !ok {
+		panic(fmt.Sprintf("storage: the transaction of producer %d at offset %d is not among the open ones", h.ProducerID, s.txnFirst))
+	}
+	ended = t.open[i]
+	t.open = slices.Delete(t.open, i, i+1)
+	s.txnFirst = base.NoOffset
+	return ended, true
+}
+
+// openAt finds the place of the open transaction that begins at first.
+func (t *producerTable) openAt(first base.Offset) (i int, ok bool) {
+	return slices.BinarySearchFunc(t.open, first, func(o openTxn, first base.Offset) int { return cmp.Compare(o.first, first) })
+}
+
+// bound forgets producers when there are too many: the expired ones, and then a tenth, those that appended longest ago. It keeps the
+// newcomer and those with an open transaction, of which the transaction coordinator allows only so many.
+func (t *producerTable) bound(newcomer base.ProducerID) {
 	if len(t.byID) <= maxProducers {
 		return
 	}
@@ -144,25 +231,17 @@ func (t *producerTable) bound() {
 	}
 	ids := t.ids()
 	slices.SortFunc(ids, func(a, b base.ProducerID) int {
-		return cmp.Compare(t.byID[a].lastOffset(), t.byID[b].lastOffset())
+		return cmp.Compare(t.byID[a].last().lastOffset, t.byID[b].last().lastOffset)
 	})
 	forget := ids[:0]
 	for _, id := range ids {
-		if len(t.byID[id].batches) > 0 { // not the newcomer
+		if id != newcomer && t.byID[id].txnFirst == base.NoOffset {
 			forget = append(forget, id)
 		}
 	}
-	for _, id := range forget[:maxProducers/10] {
+	for _, id := range forget[:min(len(forget), maxProducers/10)] {
 		delete(t.byID, id)
 	}
-}
-
-// lastOffset is the offset of the producer's last record, NoOffset before the first.
-func (s *producer) lastOffset() base.Offset {
-	if len(s.batches) == 0 {
-		return base.NoOffset
-	}
-	return s.last().lastOffset
 }
 
 // sweep drops what has expired. It changes nothing that can be seen but the memory used.
@@ -179,7 +258,7 @@ func (t *producerTable) sweep() {
 
 // clone is a deep copy.
 func (t *producerTable) clone() producerTable {
-	c := producerTable{expiry: t.expiry, clock: t.clock}
+	c := producerTable{expiry: t.expiry, clock: t.clock, open: slices.Clone(t.open)}
 	if len(t.byID) > 0 {
 		c.byID = make(map[base.ProducerID]*producer, len(t.byID))
 	}
@@ -206,12 +285,12 @@ func (t *producerTable) states(now time.Time) []ProducerState {
 	before := now.Add(-t.expiry).UnixMilli()
 	states := make([]ProducerState, 0, len(t.byID))
 	for id, s := range t.byID {
-		if s.lastTimestamp <= before {
+		if s.lastTimestamp <= before && s.txnFirst == base.NoOffset {
 			continue
 		}
 		states = append(states, ProducerState{
 			ID: id, Epoch: s.epoch, LastSequence: s.last().lastSequence, LastTimestamp: s.lastTimestamp,
-			CoordinatorEpoch: -1, TxnStartOffset: base.NoOffset,
+			CoordinatorEpoch: s.coordinatorEpoch, TxnStartOffset: s.txnFirst,
 		})
 	}
 	slices.SortFunc(states, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
@@ -226,7 +305,7 @@ func (t *producerTable) snapshot() []segment.ProducerEntry {
 		last := s.last()
 		entries = append(entries, segment.ProducerEntry{
 			ProducerID: id, ProducerEpoch: s.epoch, LastSequence: last.lastSequence, LastOffset: last.lastOffset,
-			OffsetDelta: last.offsetDelta, Timestamp: last.timestamp, CoordinatorEpoch: -1, CurrentTxnFirst: base.NoOffset,
+			OffsetDelta: last.offsetDelta, Timestamp: s.lastTimestamp, CoordinatorEpoch: s.coordinatorEpoch, CurrentTxnFirst: s.txnFirst,
 		})
 	}
 	return entries

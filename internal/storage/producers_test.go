@@ -67,7 +67,7 @@ func TestProducerSequencesAreCheckedAsKafkaDoes(t *testing.T) {
 					t.Fatalf("step %d: duplicate of %d, want %d", i, dup, s.dup)
 				}
 				if err == nil && before == nil {
-					table.apply(h, 1)
+					table.apply(logged{Header: h}, 1)
 					end += base.Offset(s.records)
 				}
 			}
@@ -79,12 +79,12 @@ func TestProducersExpireByTimestampsOfTheLog(t *testing.T) {
 	t.Parallel()
 	table := producerTable{expiry: time.Hour}
 	h := record.Header{ProducerID: 7, BaseSequence: 3, MaxTimestamp: testTime}
-	table.apply(h, 1)
+	table.apply(logged{Header: h}, 1)
 	next := record.Header{ProducerID: 7, BaseSequence: 9, MaxTimestamp: testTime}
 	if _, err := table.check(next, Client); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Fatalf("before it expires: %v", err)
 	}
-	table.apply(record.Header{ProducerID: -1, BaseSequence: -1, MaxTimestamp: testTime + time.Hour.Milliseconds()}, 1)
+	table.apply(logged{Header: record.Header{ProducerID: -1, BaseSequence: -1, MaxTimestamp: testTime + time.Hour.Milliseconds()}}, 1)
 	if _, err := table.check(next, Client); err != nil {
 		t.Fatalf("after it expired: %v", err)
 	}
@@ -98,7 +98,7 @@ func TestProducersAreBounded(t *testing.T) {
 	t.Parallel()
 	table := producerTable{expiry: time.Hour}
 	for i := range base.ProducerID(maxProducers + 10) {
-		table.apply(record.Header{ProducerID: i, BaseOffset: base.Offset(i)}, 1)
+		table.apply(logged{Header: record.Header{ProducerID: i, BaseOffset: base.Offset(i)}}, 1)
 	}
 	if n := len(table.byID); n > maxProducers {
 		t.Fatalf("%d producers, the bound is %d", n, maxProducers)
@@ -112,10 +112,10 @@ func TestCheckpointKeepsProducers(t *testing.T) {
 	t.Parallel()
 	table := producerTable{expiry: time.Hour}
 	for i := range int32(8) {
-		table.apply(record.Header{ProducerID: 7, ProducerEpoch: 2, BaseSequence: i, BaseOffset: base.Offset(i), MaxTimestamp: testTime + int64(i)}, 0)
-		table.apply(record.Header{ProducerID: 9, BaseSequence: i * 2, LastOffsetDelta: 1, BaseOffset: base.Offset(100 + 2*i)}, 0)
+		table.apply(logged{Header: record.Header{ProducerID: 7, ProducerEpoch: 2, BaseSequence: i, BaseOffset: base.Offset(i), MaxTimestamp: testTime + int64(i)}}, 0)
+		table.apply(logged{Header: record.Header{ProducerID: 9, BaseSequence: i * 2, LastOffsetDelta: 1, BaseOffset: base.Offset(100 + 2*i)}}, 0)
 	}
-	r := &reader{b: table.appendTo(nil)}
+	r := &reader{version: checkpointVersion, b: table.appendTo(nil)}
 	got := r.producers()
 	got.expiry = table.expiry
 	if r.err != nil || len(r.b) != 0 || !reflect.DeepEqual(got, table) {

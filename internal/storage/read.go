@@ -52,7 +52,10 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 		return Slice{}, err
 	}
 	bound, limit := p.hw, p.hwPos
-	if o.Upto == LogEnd {
+	switch o.Upto {
+	case LastStable:
+		bound, limit = p.stableLocked()
+	case LogEnd:
 		bound, limit = p.end, p.endPos
 	}
 	logStart, end, interval := p.logStart, p.end, p.config.IndexInterval

@@ -314,7 +314,7 @@ func (r *recovery) applyBatches(p *Partition, group wal.Sequence, data []byte) e
 		if err != nil {
 			return err
 		}
-		p.acceptLocked(h, pos, group)
+		p.acceptLocked(batch, h, pos, group)
 		p.hw, p.hwPos = p.end, p.endPos
 	}
 	return nil
@@ -484,6 +484,7 @@ func (r *recovery) finish() error {
 			}
 		}
 		p.hw, p.hwPos = p.end, p.endPos
+		p.settleTxnsLocked()
 		p.lead()
 		for _, s := range p.producers.byID {
 			for i := range s.batches {

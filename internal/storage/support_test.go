@@ -91,10 +91,12 @@ type batchSpec struct {
 	timestamp int64
 	seed      int
 	producer  *record.Producer
+
+	transactional bool
 }
 
 func makeBatch(s batchSpec) ([]byte, record.Header) {
-	b := record.NewBuilder(record.BuilderOptions{Producer: s.producer})
+	b := record.NewBuilder(record.BuilderOptions{Producer: s.producer, Transactional: s.transactional})
 	if s.timestamp == 0 {
 		s.timestamp = testTime
 	}

@@ -215,11 +215,11 @@ func (c *FileCache) forget(s *Segment) {
 			}
 		}
 	}
-	for _, l := range []*ledger{s.side, s.index, s.time} {
+	for _, l := range s.ledgers() {
 		c.unloadLocked(l)
 	}
 	c.mu.Unlock()
-	for _, l := range []*ledger{s.side, s.index, s.time} {
+	for _, l := range s.ledgers() {
 		l.unload()
 	}
 	c.forgetExtents(s)

@@ -33,7 +33,8 @@
 // Whatever is read from a file is checked before it is used. Blocks of the log against the sidecar (the last, partial one against
 // the state); sidecar and indexes as a whole against the state when they are first used, then page by page. A bad block is a
 // [DamageError] for reads that touch it and for no other. A bad index is made anew in memory from the log, a bad sidecar likewise if
-// the log proves to be whole, and both are reported.
+// the log proves to be whole, and both are reported. A bad transaction index is an error of whoever needs it: its transactions may have
+// begun in earlier segments.
 //
 // Reads of the log go past the page cache too, through a bounded cache of verified extents. A read that goes on where a cached
 // block ends brings a whole MiB; any other only the blocks that it needs.

@@ -34,6 +34,7 @@ type indexer struct {
 	interval int
 	index    []byte // new entries of .index
 	time     []byte // new entries of .timeindex
+	txn      []byte // new entries of .txnindex
 }
 
 // add takes the next batch, which lies at st.Size.
@@ -50,6 +51,10 @@ func (x *indexer) add(b BatchMeta) {
 		st.Index.Entries++
 		x.addTime()
 		st.SinceIndex = 0
+	}
+	if b.Aborted != nil {
+		x.txn = b.Aborted.AppendTo(x.txn)
+		st.TxnIndex.Entries++
 	}
 	st.SinceIndex += b.Size
 	st.Size += int64(b.Size)
@@ -118,8 +123,11 @@ func (s *Segment) LookupTime(ts int64) (pos int64, err error) {
 // heal makes the durable entries of a damaged file anew, from the log. nil entries without an error mean that the file's own are
 // the best there is.
 func (l *ledger) heal(durable FileState) ([]byte, error) {
-	if l.suffix == sidecarSuffix {
+	switch l.suffix {
+	case sidecarSuffix:
 		return l.s.healSidecar(durable), nil
+	case txnIndexSuffix: // its transactions may have begun in earlier segments
+		return nil, l.s.damage(l.suffix, 0, int64(durable.Entries)*AbortedTxnSize, "the aborted transactions cannot be told")
 	}
 	index, time, err := l.s.reindex()
 	if asDamage(err) == nil && err != nil {

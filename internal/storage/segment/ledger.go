@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// ledger is a file of entries of one size that only grows: an index, or the block CRCs of the sidecar.
+// ledger is a file of entries of one size that only grows: an index, the aborted transactions, or the block CRCs of the sidecar.
 //
 // The file's own bytes are checked against the CRC in the state when they are first used. From then on a summary stays in
 // memory, one key and one CRC for each page of entries, so that a later lookup reads and checks a single page. The summary
@@ -57,10 +57,13 @@ func (l *ledger) fileBytes() int64 {
 	return l.header + int64(l.durable.Entries)*int64(l.entrySize)
 }
 
-// key returns what a ledger's entries are sorted by: an offset relative to the base, or a timestamp.
+// key returns what a ledger's entries are sorted by: an offset relative to the base, a timestamp, or the offset of a marker.
 func (l *ledger) key(entry []byte) int64 {
-	if l.entrySize == timeEntrySize {
+	switch l.entrySize {
+	case timeEntrySize:
 		return int64(binary.BigEndian.Uint64(entry))
+	case AbortedTxnSize:
+		return int64(binary.BigEndian.Uint64(entry[18:]))
 	}
 	return int64(binary.BigEndian.Uint32(entry))
 }
@@ -304,13 +307,18 @@ func (v view) page(i int) (entries []byte, first int, err error) {
 
 // search returns the last entry with a key of at most target; ok is false if there is none.
 func (v view) search(target int64) (entry []byte, ok bool, err error) {
-	return v.searchBy(order{v.l.key, func(f fence) int64 { return f.key }}, target)
+	return v.searchBy(v.l.byKey(), target)
 }
 
 // order is something that rises from entry to entry, and how to get it from an entry and from the fence of a page.
 type order struct {
 	entry func([]byte) int64
 	fence func(fence) int64
+}
+
+// byKey orders entries by their keys.
+func (l *ledger) byKey() order {
+	return order{l.key, func(f fence) int64 { return f.key }}
 }
 
 // indexPosition orders the entries of .index by the position of the batch.
@@ -355,4 +363,23 @@ func (v view) pageFor(o order, target int64) int {
 		return -1
 	}
 	return (n - 1) * l.pageEntries
+}
+
+// entries is the number of all entries.
+func (v view) entries() int { return v.tailFrom + len(v.tail)/v.l.entrySize }
+
+// after returns the number of the first entry with a key above target.
+func (v view) after(target int64) (int, error) {
+	b, first, size := v.tail, v.tailFrom, v.l.entrySize
+	if len(b) == 0 || v.l.key(b) > target {
+		i := v.pageFor(v.l.byKey(), target)
+		if i < 0 {
+			return 0, nil
+		}
+		var err error
+		if b, first, err = v.page(i); err != nil {
+			return 0, err
+		}
+	}
+	return first + sort.Search(len(b)/size, func(i int) bool { return v.l.key(b[i*size:]) > target }), nil
 }

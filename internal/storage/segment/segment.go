@@ -60,6 +60,7 @@ type BatchMeta struct {
 	Size                    int32       // bytes, header included
 	MaxTimestamp            int64       // milliseconds
 	OffsetOfMax             base.Offset // of the record with MaxTimestamp, as far as the caller knows it
+	Aborted                 *AbortedTxn // the transaction that the batch, a marker, aborts; nil for all others
 }
 
 // Source is where WriteFrom takes bytes from. ReadAt fills p or fails.
@@ -76,6 +77,7 @@ type Segment struct {
 	side     *ledger // block CRCs
 	index    *ledger
 	time     *ledger
+	txn      *ledger // aborted transactions
 	writing  writing
 	mu       sync.RWMutex // guards the fields below
 	current  State        // what was written
@@ -123,11 +125,12 @@ func newSegment(o Options, st State) *Segment {
 	s.side = newLedger(s, sidecarSuffix, sidecarEntrySize, 1024, sidecarHeaderSize, st.Sidecar)
 	s.index = newLedger(s, indexSuffix, indexEntrySize, 512, 0, st.Index)
 	s.time = newLedger(s, timeIndexSuffix, timeEntrySize, 512, 0, st.TimeIndex)
+	s.txn = newLedger(s, txnIndexSuffix, AbortedTxnSize, 128, 0, st.TxnIndex)
 	return s
 }
 
 // ledgers lists the files beside the log.
-func (s *Segment) ledgers() []*ledger { return []*ledger{s.index, s.time, s.side} }
+func (s *Segment) ledgers() []*ledger { return []*ledger{s.index, s.time, s.txn, s.side} }
 
 // Base returns the offset that names the segment: no record in it has a smaller one.
 func (s *Segment) Base() base.Offset { return s.o.Base }

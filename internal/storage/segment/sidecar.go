@@ -17,7 +17,7 @@ const (
 	sidecarVersion    = 1
 	sidecarEntrySize  = 4
 	sidecarHeaderSize = 32
-	footerSize        = 8 + StateSize + 4
+	footerSize        = 8 + StateSize + 4 // with aborted transactions txnStateSize more
 )
 
 // sidecarHeader returns the header of the sidecar of the segment with base offset b.
@@ -46,7 +46,7 @@ func parseSidecarHeader(h []byte) (base.Offset, error) {
 // sidecarFooter returns the footer of a sealed segment: all of its state, so that the files can be checked and opened without a
 // checkpoint.
 func sidecarFooter(st State) []byte {
-	f := make([]byte, 0, footerSize)
+	f := make([]byte, 0, footerSize+txnStateSize)
 	f = append(f, footerMagic...)
 	f = st.AppendTo(f)
 	return binary.BigEndian.AppendUint32(f, crc32.Checksum(f, castagnoli))
@@ -54,18 +54,23 @@ func sidecarFooter(st State) []byte {
 
 // parseSidecarFooter checks a footer and returns the state in it.
 func parseSidecarFooter(f []byte) (State, error) {
-	if len(f) != footerSize || string(f[:8]) != footerMagic {
+	if len(f) < footerSize || string(f[:8]) != footerMagic {
 		return State{}, fmt.Errorf("not a sidecar footer: %d bytes", len(f))
 	}
-	end := footerSize - 4
+	end := len(f) - 4
 	if got, want := crc32.Checksum(f[:end], castagnoli), binary.BigEndian.Uint32(f[end:]); got != want {
 		return State{}, fmt.Errorf("sidecar footer: CRC32C is %#08x, want %#08x", got, want)
 	}
-	st, _, err := ParseState(f[8:end])
-	if err == nil && !st.Sealed {
-		err = fmt.Errorf("%w: a footer of an active segment", errState)
+	st, rest, err := ParseState(f[8:end])
+	switch {
+	case err != nil:
+		return State{}, err
+	case len(rest) > 0:
+		return State{}, fmt.Errorf("sidecar footer: %d bytes too many", len(rest))
+	case !st.Sealed:
+		return State{}, fmt.Errorf("%w: a footer of an active segment", errState)
 	}
-	return st, err
+	return st, nil
 }
 
 // ReadFooter returns the state of a sealed segment from its sidecar alone, for tools and for segments that no checkpoint lists. It
@@ -86,7 +91,7 @@ func ReadFooter(o Options) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	if info.Size() < sidecarHeaderSize+footerSize || info.Size() > sidecarHeaderSize+footerSize+maxSize/BlockSize*sidecarEntrySize {
+	if info.Size() < sidecarHeaderSize+footerSize || info.Size() > sidecarHeaderSize+footerSize+txnStateSize+maxSize/BlockSize*sidecarEntrySize {
 		return State{}, bad(info.Size(), "the size cannot be that of a sealed segment's sidecar")
 	}
 	b := make([]byte, info.Size())
@@ -110,6 +115,9 @@ func parseSidecar(b []byte, want base.Offset) (State, error) {
 		return State{}, fmt.Errorf("sidecar of %d bytes", len(b))
 	}
 	end := len(b) - footerSize
+	if longer := end - txnStateSize; longer >= sidecarHeaderSize && bytes.HasPrefix(b[longer:], []byte(footerMagic)) {
+		end = longer
+	}
 	st, err := parseSidecarFooter(b[end:])
 	switch {
 	case err != nil:
@@ -128,14 +136,15 @@ func parseSidecar(b []byte, want base.Offset) (State, error) {
 func (s *Segment) checkFooter(f io.ReaderAt) *DamageError {
 	st := s.Current()
 	pos := int64(sidecarHeaderSize) + int64(st.Sidecar.Entries)*sidecarEntrySize
-	b := make([]byte, footerSize)
+	want := sidecarFooter(st)
+	b := make([]byte, len(want))
 	if err := readFull(f, b, pos); err != nil {
-		d := s.damage(sidecarSuffix, pos, footerSize, "the footer cannot be read")
+		d := s.damage(sidecarSuffix, pos, int64(len(b)), "the footer cannot be read")
 		d.Err = err
 		return d
 	}
-	if !bytes.Equal(b, sidecarFooter(st)) {
-		return s.damage(sidecarSuffix, pos, footerSize, "the footer is not that of this segment")
+	if !bytes.Equal(b, want) {
+		return s.damage(sidecarSuffix, pos, int64(len(b)), "the footer is not that of this segment")
 	}
 	return nil
 }

@@ -35,12 +35,21 @@ type State struct {
 	Index                FileState
 	TimeIndex            FileState
 	Sidecar              FileState
+	TxnIndex             FileState // no file where it has no entries
 }
 
-// StateSize is the length of an encoded State in bytes.
-const StateSize = 100
+// StateSize is the length of an encoded State in bytes, of a segment without aborted transactions. With them it has
+// txnStateSize more.
+const (
+	StateSize    = 100
+	txnStateSize = 8
+)
 
-const stateSealed = 1 // bit of the flags
+// Bits of the flags.
+const (
+	stateSealed  = 1
+	stateAborted = 2 // the state of the transaction index follows
+)
 
 // errState is wrapped by every error of ParseState.
 var errState = errors.New("segment state is not valid")
@@ -54,7 +63,7 @@ func emptyState(b base.Offset) State {
 	}
 }
 
-// AppendTo appends the encoding of st, StateSize bytes, to dst. It has no checksum: the file that it goes into has.
+// AppendTo appends the encoding of st to dst. It has no checksum: the file that it goes into has.
 func (st State) AppendTo(dst []byte) []byte {
 	u64 := func(v int64) { dst = binary.BigEndian.AppendUint64(dst, uint64(v)) }
 	u32 := func(v uint32) { dst = binary.BigEndian.AppendUint32(dst, v) }
@@ -70,10 +79,15 @@ func (st State) AppendTo(dst []byte) []byte {
 	if st.Sealed {
 		flags |= stateSealed
 	}
+	files := []FileState{st.Index, st.TimeIndex, st.Sidecar}
+	if st.TxnIndex.Entries > 0 {
+		flags |= stateAborted
+		files = append(files, st.TxnIndex)
+	}
 	u32(flags)
 	u32(uint32(st.SinceIndex))
 	u32(st.BlockCRC)
-	for _, f := range []FileState{st.Index, st.TimeIndex, st.Sidecar} {
+	for _, f := range files {
 		u32(uint32(f.Entries))
 		u32(f.CRC)
 	}
@@ -85,7 +99,6 @@ func ParseState(b []byte) (st State, rest []byte, err error) {
 	if len(b) < StateSize {
 		return State{}, nil, fmt.Errorf("%w: %d bytes, want %d", errState, len(b), StateSize)
 	}
-	rest = b[StateSize:]
 	u64 := func() int64 { v := binary.BigEndian.Uint64(b); b = b[8:]; return int64(v) }
 	u32 := func() uint32 { v := binary.BigEndian.Uint32(b); b = b[4:]; return v }
 	st.Base = base.Offset(u64())
@@ -100,17 +113,24 @@ func ParseState(b []byte) (st State, rest []byte, err error) {
 	st.Sealed = flags&stateSealed != 0
 	st.SinceIndex = int32(u32())
 	st.BlockCRC = u32()
-	for _, f := range []*FileState{&st.Index, &st.TimeIndex, &st.Sidecar} {
+	files := []*FileState{&st.Index, &st.TimeIndex, &st.Sidecar}
+	if flags&stateAborted != 0 {
+		files = append(files, &st.TxnIndex)
+	}
+	if flags&^(stateSealed|stateAborted) != 0 || len(b) < txnStateSize*len(files) {
+		return State{}, nil, fmt.Errorf("%w: flags %#x", errState, flags)
+	}
+	for _, f := range files {
 		f.Entries = int32(u32())
 		f.CRC = u32()
-	}
-	if flags&^stateSealed != 0 {
-		return State{}, nil, fmt.Errorf("%w: flags %#x", errState, flags)
 	}
 	if err := st.validate(); err != nil {
 		return State{}, nil, err
 	}
-	return st, rest, nil
+	if aborted := flags&stateAborted != 0; aborted != (st.TxnIndex.Entries > 0) {
+		return State{}, nil, fmt.Errorf("%w: flags %#x, %d aborted transactions", errState, flags, st.TxnIndex.Entries)
+	}
+	return st, b, nil
 }
 
 // validate checks that the parts of a state can go together, so that nothing is allocated by a number that cannot be.
@@ -120,6 +140,7 @@ func (st State) validate() error {
 	case (st.Size == 0) != (st.NextOffset == st.Base):
 	case st.Index.Entries < 0, st.TimeIndex.Entries < 0, int64(st.Sidecar.Entries) != st.Size/BlockSize:
 	case int64(st.Index.Entries) > st.Size, int64(st.TimeIndex.Entries) > st.Size: // a batch has at most one entry of each
+	case st.TxnIndex.Entries < 0, int64(st.TxnIndex.Entries) > st.Size:
 	default:
 		return nil
 	}

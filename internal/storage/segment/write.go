@@ -75,8 +75,9 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	s.side.append(blocks.whole)
 	s.index.append(x.index)
 	s.time.append(x.time)
+	s.txn.append(x.txn)
 	x.st.BlockCRC = blocks.crc
-	x.st.Sidecar, x.st.Index, x.st.TimeIndex = s.side.state(), s.index.state(), s.time.state()
+	x.st.Sidecar, x.st.Index, x.st.TimeIndex, x.st.TxnIndex = s.side.state(), s.index.state(), s.time.state(), s.txn.state()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current, s.ragged, s.inMemory = x.st, ragged, true
@@ -325,7 +326,7 @@ func (s *Segment) sync() error {
 	if err := s.syncLog(); err != nil {
 		return err
 	}
-	for _, l := range []*ledger{s.index, s.time, s.side} {
+	for _, l := range s.ledgers() {
 		if err := s.syncLedger(l); err != nil {
 			return err
 		}
@@ -360,15 +361,19 @@ func (s *Segment) syncLog() error {
 	return s.writeSynced(logSuffix, ragged, size-int64(len(ragged)))
 }
 
-// syncLedger appends a ledger's new entries. The file is made even when there are none, as Kafka expects all of them.
+// syncLedger appends a ledger's new entries. The file is made even when there are none, as Kafka expects all of them but the
+// transaction index.
 func (s *Segment) syncLedger(l *ledger) error {
 	entries, at := l.pending()
 	data, pos := entries, at
 	if l == s.side && at == sidecarHeaderSize {
 		data, pos = append(sidecarHeader(s.o.Base), entries...), 0
 	}
-	if len(entries) == 0 && s.writing.listed {
+	if len(entries) == 0 && (s.writing.listed || l == s.txn) {
 		return nil
+	}
+	if l == s.txn && at == 0 {
+		s.writing.listed = false // the transaction index may begin long after the other files
 	}
 	if err := s.writeSynced(l.suffix, data, pos); err != nil {
 		return err
@@ -404,7 +409,7 @@ func (s *Segment) trim() error {
 	}
 	logEnd := s.Size()
 	ends := map[string]int64{logSuffix: logEnd}
-	for _, l := range []*ledger{s.index, s.time, s.side} {
+	for _, l := range s.ledgers() {
 		_, at := l.pending()
 		ends[l.suffix] = at
 	}
