@@ -39,8 +39,8 @@ interop: build ## real clients: kcat, the JVM's, Node's and Python's; installs w
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	bash .ci/fuzz $(FUZZTIME)
 
-bench: build ## the broker beside Apache Kafka, same load, alternating; prints ratios
-	go run ./bench
+bench: build ## the broker beside Apache Kafka, same load, alternating; prints ratios (BENCH='--quick', '--list', ...)
+	go run ./bench $(BENCH)
 
 generate: ## documents that are made from tables in the code
 	go generate ./...

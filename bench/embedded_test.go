@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	embed "github.com/ottlaio/ottla"
+	"github.com/ottlaio/ottla/bench/load"
 )
 
 // The benchmarks of this file run the broker inside the test process and its load in another, so that what `go test` measures and
@@ -28,8 +28,11 @@ import (
 // loadVariable makes the test binary the load generator of a benchmark.
 const loadVariable = "OTTLA_BENCH_LOAD"
 
-// benchPartitions is how many partitions each load uses.
-const benchPartitions = 12
+// What each load uses.
+const (
+	benchTopic      = "load"
+	benchPartitions = 12
+)
 
 // loadSpec tells the process that makes the load what to do.
 type loadSpec struct {
@@ -58,37 +61,42 @@ func makeLoad(ctx context.Context, encoded string) error {
 	if err := json.Unmarshal([]byte(encoded), &spec); err != nil {
 		return err
 	}
+	all := load.Partitions(benchTopic, benchPartitions)
 	if spec.Consume > 0 {
-		got, err := consume(ctx, spec.Addr, "load", benchPartitions, 4, spec.Consume)
-		fmt.Println(got)
+		got, err := load.Consume{Partitions: all, Connections: 4, MinBytes: spec.Consume}.Run(ctx, spec.Addr)
+		fmt.Println(got.Bytes)
 		return err
 	}
-	load := produceLoad{
-		topic: "load", partitions: benchPartitions, connections: 4, inFlight: 8, batch: batch(spec.Records, 1000), duration: spec.Wait,
-		rate: spec.Rate,
-	}
+	produce := load.Produce{Partitions: all, Batch: benchBatch(spec.Records), Connections: 4, InFlight: 8, Duration: spec.Wait, Rate: spec.Rate}
 	if spec.Follow {
-		return follow(ctx, spec.Addr, load)
+		return makeFollow(ctx, spec.Addr, produce)
 	}
-	done, err := load.run(ctx, spec.Addr)
-	fmt.Println(done.bytes)
+	done, err := produce.Run(ctx, spec.Addr)
+	fmt.Println(done.Bytes)
 	return err
 }
 
-// follow makes a load beside consumers that keep up with it. It prints what was consumed.
-func follow(ctx context.Context, addr string, load produceLoad) error {
+func benchBatch(records int) load.Batch {
+	return load.NewBatch(load.BatchOptions{Records: records, RecordBytes: 1000})
+}
+
+// makeFollow makes a load beside consumers that keep up with it. It prints what was consumed.
+func makeFollow(ctx context.Context, addr string, produce load.Produce) error {
 	consuming, stop := context.WithCancel(ctx)
 	defer stop()
-	var got int64
-	var consumed sync.WaitGroup
-	consumed.Go(func() { got, _ = consume(consuming, addr, "load", benchPartitions, 4, math.MaxInt64) }) // ends by being stopped
-	done, err := load.run(ctx, addr)
+	var got load.Consumed
+	var consumeErr error
+	var consumers sync.WaitGroup
+	consumers.Go(func() {
+		got, consumeErr = load.Consume{Partitions: produce.Partitions, Connections: 4}.Run(consuming, addr)
+	})
+	done, err := produce.Run(ctx, addr)
 	stop()
-	consumed.Wait()
-	if err == nil && float64(got) < 0.9*float64(done.bytes) {
-		err = fmt.Errorf("the consumers got %d bytes of %d", got, done.bytes)
+	consumers.Wait()
+	if err = errors.Join(err, consumeErr); err == nil && float64(got.Bytes) < 0.9*float64(done.Bytes) {
+		err = fmt.Errorf("the consumers got %d bytes of %d", got.Bytes, done.Bytes)
 	}
-	fmt.Println(got)
+	fmt.Println(got.Bytes)
 	return err
 }
 
@@ -128,20 +136,20 @@ func embedded(tb testing.TB) *embed.Broker {
 			tb.Error(err)
 		}
 	})
-	if err := createTopic(tb.Context(), b.Addr(), "load", benchPartitions); err != nil {
+	if err := load.CreateTopic(tb.Context(), b.Addr(), benchTopic, benchPartitions); err != nil {
 		tb.Fatal(err)
 	}
 	return b
 }
 
-// used is what the process has used so far.
-type used struct {
+// processUse is what the process has used so far.
+type processUse struct {
 	cpu     time.Duration
 	mallocs uint64
 	at      time.Time
 }
 
-func usage(tb testing.TB) used {
+func usage(tb testing.TB) processUse {
 	tb.Helper()
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
@@ -149,11 +157,11 @@ func usage(tb testing.TB) used {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return used{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), mallocs: m.Mallocs, at: time.Now()}
+	return processUse{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), mallocs: m.Mallocs, at: time.Now()}
 }
 
 // report reports what was used for n bytes of batches of the given size.
-func (u used) report(b *testing.B, n, batchBytes int64) {
+func (u processUse) report(b *testing.B, n, batchBytes int64) {
 	now := usage(b)
 	b.ReportMetric(0, "ns/op") // an iteration is a load, whose length says nothing
 	b.ReportMetric((now.cpu-u.cpu).Seconds()/(float64(n)/1e9), "cpu-s/GB")
@@ -177,7 +185,7 @@ func BenchmarkProduce(b *testing.B) {
 			for b.Loop() {
 				n += runLoad(b, spec)
 			}
-			before.report(b, n, int64(len(batch(size.records, 1000))))
+			before.report(b, n, int64(len(benchBatch(size.records).Raw)))
 		})
 	}
 }
@@ -191,7 +199,7 @@ func BenchmarkFollow(b *testing.B) {
 	for b.Loop() {
 		n += runLoad(b, loadSpec{Addr: running.Addr(), Records: 64, Wait: 4 * time.Second, Rate: rate, Follow: true})
 	}
-	before.report(b, n, int64(len(batch(64, 1000))))
+	before.report(b, n, int64(len(benchBatch(64).Raw)))
 }
 
 // BenchmarkConsume reads a topic that was written long ago from its beginning, so that it comes from segments.
@@ -207,7 +215,7 @@ func BenchmarkConsume(b *testing.B) {
 			for b.Loop() {
 				got += runLoad(b, loadSpec{Addr: running.Addr(), Consume: n})
 			}
-			before.report(b, got, int64(len(batch(size.records, 1000))))
+			before.report(b, got, int64(len(benchBatch(size.records).Raw)))
 		})
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +30,7 @@ type serveOptions struct {
 	data, listen, config string
 	set                  []string
 	verbose              bool
+	cpuProfile           string
 }
 
 func serve() *cobra.Command {
@@ -56,10 +59,18 @@ next start), 1 for everything else.`,
 	f.StringVar(&o.config, "config", "", "server.properties or YAML file")
 	f.StringArrayVar(&o.set, "set", nil, "setting as key=value; may be repeated")
 	f.BoolVar(&o.verbose, "verbose", false, "log debug messages too")
+	f.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile from start to stop to this file, for go tool pprof")
 	return cmd
 }
 
-func runServe(ctx context.Context, o serveOptions, out, errOut io.Writer) error {
+func runServe(ctx context.Context, o serveOptions, out, errOut io.Writer) (err error) {
+	if o.cpuProfile != "" {
+		stopProfile, startErr := startProfile(o.cpuProfile)
+		if startErr != nil {
+			return startErr
+		}
+		defer func() { err = errors.Join(err, stopProfile()) }()
+	}
 	settings := map[string]string{}
 	for _, s := range o.set {
 		key, value, ok := strings.Cut(s, "=")
@@ -103,6 +114,21 @@ func runServe(ctx context.Context, o serveOptions, out, errOut io.Writer) error 
 		return withStatus{fmt.Errorf("the broker stopped itself: %w", err), statusStorageFailed}
 	}
 	return closeErr
+}
+
+// startProfile writes a CPU profile to a file until the function that it returns is called.
+func startProfile(name string) (func() error, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // welcome says where the broker is and what to type next. Scripts wait for "Kafka Server started" and for the transition line, which
