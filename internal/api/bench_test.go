@@ -92,3 +92,21 @@ func BenchmarkIdleSession(b *testing.B) {
 		exchangeRaw(b, c, frame, buf)
 	}
 }
+
+// BenchmarkDescribeConfigs is what it costs to tell all settings of the broker, with documentation.
+func BenchmarkDescribeConfigs(b *testing.B) {
+	broker := newBroker(b)
+	c, _ := broker.tcpClient(testListener)
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.Version, req.IncludeSynonyms, req.IncludeDocumentation = 4, true, true
+	resource := kmsg.NewDescribeConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, "1"
+	req.Resources = append(req.Resources, resource)
+	frame := kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)
+	buf := make([]byte, 1<<20)
+	b.SetBytes(int64(exchangeRaw(b, c, frame, buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		exchangeRaw(b, c, frame, buf)
+	}
+}

@@ -21,24 +21,37 @@ import (
 //   - Each setting comes with where its value is from and, if asked, with all the places that give it one (KIP-226). v3 adds type and,
 //     if asked, documentation (KIP-569). Secrets are never shown.
 //   - ListConfigResources v0 lists client-metrics subscriptions only (KIP-714), v1 any kind (KIP-1142).
+//   - A resource that is named twice is answered once. Those beyond maxDescribed settings are refused: a name of a few bytes asks for
+//     kilobytes of documentation.
 //
 // Left out on purpose: the levels of broker loggers, of which this broker has none to show; their list is empty.
 
 // resourceBrokerLogger is the one resource type that has no settings in the metadata.
 const resourceBrokerLogger = 8
 
+// maxDescribed is how many settings one answer tells: those of some 7,000 topics, or about 60 MB with documentation.
+const maxDescribed = 1 << 18
+
+var errTooManyConfigs = refuse(kerr.InvalidRequest, "Too many resources in one request: ask for the settings of fewer at a time.")
+
 func (a *API) describeConfigs(_ context.Context, c *call, req *kmsg.DescribeConfigsRequest) (wire.Pending, error) {
 	return later(func(context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.DescribeConfigsResponse](req)
 		view := a.view()
-		for i := range req.Resources {
-			asked := &req.Resources[i]
+		left := maxDescribed
+		for _, asked := range distinctResources(req) {
 			out := kmsg.NewDescribeConfigsResponseResource()
 			out.ResourceType, out.ResourceName = asked.ResourceType, asked.ResourceName
 			values, err := a.configsOf(view, asked)
+			if left -= len(values); left < 0 {
+				values, err = nil, errTooManyConfigs
+			}
 			out.ErrorCode, out.ErrorMessage = a.codeOf(c, err), messageOf(err)
 			if err == nil {
 				out.ErrorMessage = kmsg.StringPtr("") // not null
+				if len(asked.ConfigNames) == 0 {
+					out.Configs = make([]kmsg.DescribeConfigsResponseResourceConfig, 0, len(values))
+				}
 			}
 			for j := range values {
 				if v := &values[j]; len(asked.ConfigNames) == 0 || slices.Contains(asked.ConfigNames, v.Def.Name) {
@@ -49,6 +62,25 @@ func (a *API) describeConfigs(_ context.Context, c *call, req *kmsg.DescribeConf
 		}
 		return resp, nil
 	})
+}
+
+// distinctResources drops what is asked twice: the first counts.
+func distinctResources(req *kmsg.DescribeConfigsRequest) []*kmsg.DescribeConfigsRequestResource {
+	type key struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	seen := make(map[key]struct{}, len(req.Resources))
+	list := make([]*kmsg.DescribeConfigsRequestResource, 0, len(req.Resources))
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		k := key{r.ResourceType, r.ResourceName}
+		if _, twice := seen[k]; !twice {
+			seen[k] = struct{}{}
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // configsOf lists the settings of one resource.
@@ -99,7 +131,7 @@ func (a *API) brokerConfigs(v *view, name string) ([]config.Value, error) {
 	if err := a.checkBrokerID(name); err != nil {
 		return nil, err
 	}
-	return withoutInternal(slices.Collect(v.broker.Values())), nil
+	return v.shown(), nil
 }
 
 func withoutInternal(values []config.Value) []config.Value {
@@ -160,16 +192,17 @@ func describedConfig(v *config.Value, req *kmsg.DescribeConfigsRequest, resource
 	out.ReadOnly = resource == kmsg.ConfigResourceTypeBroker && v.Def.ReadOnly()
 	out.ConfigType = kmsg.ConfigType(v.Def.Type)
 	if req.IncludeDocumentation {
-		out.Documentation = kmsg.StringPtr(v.Def.Doc)
+		out.Documentation = &v.Def.Doc
 	}
 	if !req.IncludeSynonyms {
 		return out
 	}
-	for _, s := range v.Synonyms {
+	for i := range v.Synonyms {
+		s := &v.Synonyms[i]
 		synonym := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 		synonym.Name, synonym.Source = s.Name, kmsg.ConfigSource(s.Source)
 		if !s.Null && !v.Def.Sensitive {
-			synonym.Value = kmsg.StringPtr(s.Value)
+			synonym.Value = &s.Value
 		}
 		out.ConfigSynonyms = append(out.ConfigSynonyms, synonym)
 	}

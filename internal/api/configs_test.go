@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -256,5 +257,38 @@ func TestListConfigResources(t *testing.T) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// A name of a few bytes asks for kilobytes, so what one answer tells is limited.
+func TestDescribeConfigsIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newBroker(t).client()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.Version = 4
+	ask1 := func(kind kmsg.ConfigResourceType, name string) {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName = kind, name
+		req.Resources = append(req.Resources, r)
+	}
+	for range 100_000 {
+		ask1(brokerResource, "1")
+	}
+	if got := ask[*kmsg.DescribeConfigsResponse](c, req).Resources; len(got) != 1 || got[0].ErrorCode != 0 {
+		t.Errorf("a resource that was named many times is answered %d times", len(got))
+	}
+	req.Resources = nil
+	for i := range 30_000 {
+		ask1(groupResource, fmt.Sprint(i))
+	}
+	told, refused := 0, 0
+	for _, r := range ask[*kmsg.DescribeConfigsResponse](c, req).Resources {
+		told += len(r.Configs)
+		if r.ErrorCode == kerr.InvalidRequest.Code {
+			refused++
+		}
+	}
+	if told > maxDescribed || told < maxDescribed/2 || refused == 0 {
+		t.Errorf("%d settings were told, the limit is %d; %d resources were refused", told, maxDescribed, refused)
 	}
 }

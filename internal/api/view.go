@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
@@ -18,6 +19,8 @@ type view struct {
 	api    *API
 	image  *metadata.Image
 	broker *config.Broker // static settings under the dynamic ones
+	// shown lists broker's settings as DescribeConfigs shows them. It is made when first asked for, and again when one has changed.
+	shown func() []config.Value
 }
 
 // topicView is a topic with what a produce or fetch needs of it, worked out once per change.
@@ -36,7 +39,9 @@ func (a *API) begin(image *metadata.Image) {
 	a.following.Lock()
 	defer a.following.Unlock()
 	if a.current.Load() == nil {
-		a.current.Store(&view{api: a, image: image, broker: a.dynamicBroker(image)})
+		v := &view{api: a, image: image}
+		v.setBroker(a.dynamicBroker(image))
+		a.current.Store(v)
 	}
 }
 
@@ -47,14 +52,19 @@ func (a *API) follow(prev, next *metadata.Image) {
 	delta := next.Diff(prev)
 	v := &view{api: a, image: next}
 	if last := a.current.Load(); last != nil && !brokerConfigChanged(delta) {
-		v.broker = last.broker
+		v.broker, v.shown = last.broker, last.shown
 	} else {
-		v.broker = a.dynamicBroker(next)
+		v.setBroker(a.dynamicBroker(next))
 	}
 	a.current.Store(v)
 	for _, t := range delta.Deleted {
 		a.topicViews.Delete(t.ID)
 	}
+}
+
+func (v *view) setBroker(b *config.Broker) {
+	v.broker = b
+	v.shown = sync.OnceValue(func() []config.Value { return slices.Collect(b.Values()) })
 }
 
 func brokerConfigChanged(d metadata.Delta) bool {
