@@ -36,6 +36,9 @@ type Config struct {
 	File string
 	// Environ are "NAME=value" pairs, as os.Environ returns; OTTLA_* and KAFKA_* of them are settings. Default: none.
 	Environ []string
+	// OwnProcess says that the process is the broker's alone, as that of `ottla serve` is: then Start sets Go's memory limit (see the setting
+	// ottla.memory.limit.bytes). A broker inside of another program leaves that alone.
+	OwnProcess bool
 	// Logger hears what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -72,6 +75,9 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	settings.Log(logger)
+	if c.OwnProcess {
+		server.LimitMemory(settings, logger)
+	}
 	s, err := server.Start(ctx, server.Options{Config: settings, Logger: logger, NoSockets: c.NoSockets})
 	if err != nil {
 		return nil, err

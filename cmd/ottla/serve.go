@@ -95,6 +95,8 @@ func runServe(ctx context.Context, o serveOptions, out, errOut io.Writer) (err e
 		File:     o.config,
 		Environ:  os.Environ(),
 		Logger:   slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: level})),
+
+		OwnProcess: true,
 	})
 	if err != nil {
 		return err

@@ -79,6 +79,7 @@ type Broker struct {
 	AckWhen     AckWhen // ottla.ack.when
 	WALMaxBytes int64   // ottla.wal.max.bytes
 	TailBytes   int64   // ottla.tail.bytes
+	MemoryLimit int64   // ottla.memory.limit.bytes; 0 = of the control group
 
 	values *values
 }
@@ -147,6 +148,7 @@ func (b *Broker) fill() {
 	b.AckWhen = AckWhen(v.string("ottla.ack.when"))
 	b.WALMaxBytes = v.int("ottla.wal.max.bytes")
 	b.TailBytes = v.int("ottla.tail.bytes")
+	b.MemoryLimit = v.int("ottla.memory.limit.bytes")
 }
 
 // dataDir returns the one data folder.
