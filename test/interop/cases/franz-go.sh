@@ -1,0 +1,19 @@
+# The tests of the franz-go client itself (package kgo, the version in go.mod), but for what a broker without transactions, share groups and
+# the consumer protocol (KIP-848) cannot do. That list may only shrink.
+set -euo pipefail
+. test/interop/lib.sh
+skip=(
+  TestTxnEtl # transactions
+  TestShareGroup TestShareGroupAckOnClose TestShareGroupETL TestShareGroupOffsetsAdmin TestConsumeRegexShareSkipsInternal # share groups
+  Test848RegexBrokerResolves # the consumer protocol
+)
+package=github.com/twmb/franz-go/pkg/kgo
+go test -c -o "$WORK/kgo.test" $package >&2
+cd "$(go list -f '{{.Dir}}' $package)" # some tests read the package's own files
+KGO_SEEDS=$BOOTSTRAP KGO_TEST_RF=1 KGO_TEST_RECORDS=50000 KGO_TEST_UNSAFE=1 KGO_LOG_LEVEL=none \
+  "$WORK/kgo.test" -test.v -test.timeout=280s -test.skip "^($(IFS='|'; echo "${skip[*]}"))\$" >"$WORK/log" 2>&1 || {
+  grep -E '^(=== RUN|panic:)|--- FAIL' "$WORK/log" | grep -E -- '--- FAIL|panic:' >&2
+  tail -n 20 "$WORK/log" >&2
+  fail "the tests of kgo failed"
+}
+echo "$(grep -c '^--- PASS' "$WORK/log") tests of the client passed"
