@@ -319,7 +319,7 @@ func TestSearchWithinABatch(t *testing.T) {
 			found  int64
 			ok     bool
 		}{{0, 1000, 100, true}, {101, 1001, 101, true}, {103, 1003, 500, true}, {500, 1003, 500, true}, {501, 0, 0, false}} {
-			offset, ts, ok, err := FirstAtOrAfter(batch, q.ts, testLimit)
+			offset, ts, ok, err := FirstAtOrAfter(batch, q.ts, 0, testLimit)
 			if err != nil || offset != q.offset || ts != q.found || ok != q.ok {
 				t.Errorf("%s, first at or after %d: %d, %d, %t, %v", c, q.ts, offset, ts, ok, err)
 			}

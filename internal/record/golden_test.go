@@ -227,7 +227,7 @@ func FuzzParseBatch(f *testing.F) {
 		if offset, _, maxErr := OffsetOfMaxTimestamp(batch, limit); (maxErr == nil) != (err == nil) {
 			t.Fatalf("Records says %v, OffsetOfMaxTimestamp %d, %v", err, offset, maxErr)
 		}
-		FirstAtOrAfter(batch, testNow, limit)
+		FirstAtOrAfter(batch, testNow, 0, limit)
 		if err != nil || len(records) == 0 || readHeader(batch).Attributes.LogAppendTime() {
 			return
 		}

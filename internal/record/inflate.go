@@ -6,15 +6,18 @@ import (
 	"sync"
 )
 
-// smallInflated is what an honest batch decompresses to at most; what is larger waits for one of few places.
-const smallInflated = 8 << 20
+// Every decompression of the process takes place in one of these memories: smallInflated for each processor, and one of
+// DefaultDecompressLimit. Without such a bound, as many bombs as there are connections would each take that much.
+const (
+	// smallInflated is what an honest batch decompresses to at most; what is larger waits for the large place.
+	smallInflated = 8 << 20
+	// largeInflations is how many larger batches are in memory at once. One, because it holds a processor and not a disk: it does more
+	// than half a GB a second.
+	largeInflations = 1
+)
 
-// largeInflations is how many large batches are in memory at once, in the whole process. Without a bound, as many bombs as there are
-// connections would each take DecompressLimit.
-const largeInflations = 2
-
-// A place is held from decompression to the end of validation, which only computes: as many places as processors cost no throughput.
-// Large batches have places of their own, so that bombs do not hold up anybody else.
+// A place is held from decompression to the end of its use, which only computes: as many places as processors cost no throughput.
+// Large batches have a place of their own, so that bombs do not hold up anybody else.
 var (
 	smallPlaces = make(chan struct{}, runtime.GOMAXPROCS(0))
 	largePlaces = make(chan struct{}, largeInflations)
@@ -26,28 +29,45 @@ var largeScratch = sync.Pool{New: func() any { return new(scratch) }}
 // inflate decompresses the records of a batch into s or into a memory of its own, and calls use with them, waiting for a place first.
 // Errors: those of Decompress and of use.
 func inflate(codec Codec, s *scratch, packed []byte, limit int, use func(body []byte) error) error {
-	attempt := func(s *scratch, limit int) error {
+	return inPlaces(limit, func(limit int, large bool) error {
+		if large {
+			s = largeScratch.Get().(*scratch)
+			defer largeScratch.Put(s)
+			if cap(s.b) < limit {
+				s.b = make([]byte, 0, limit) // at once: growing step by step would leave twice as much to the garbage collector
+			}
+		}
 		body, err := Decompress(codec, s.b[:0], packed, limit)
 		s.b = body
 		if err != nil {
 			return err
 		}
 		return use(body)
-	}
+	})
+}
+
+// inflateOwn is inflate into memory that nobody uses again.
+func inflateOwn(codec Codec, packed []byte, limit int, use func(body []byte) error) error {
+	return inPlaces(limit, func(limit int, _ bool) error {
+		body, err := Decompress(codec, nil, packed, limit)
+		if err != nil {
+			return err
+		}
+		return use(body)
+	})
+}
+
+// inPlaces calls attempt in a small place, and again in a large one if that was too small.
+func inPlaces(limit int, attempt func(limit int, large bool) error) error {
 	err := func() error {
 		smallPlaces <- struct{}{}
 		defer func() { <-smallPlaces }()
-		return attempt(s, min(limit, smallInflated))
+		return attempt(min(limit, smallInflated), false)
 	}()
 	if limit <= smallInflated || !errors.Is(err, errDecompressLimit) {
 		return err
 	}
 	largePlaces <- struct{}{}
 	defer func() { <-largePlaces }()
-	large := largeScratch.Get().(*scratch)
-	defer largeScratch.Put(large)
-	if cap(large.b) < limit {
-		large.b = make([]byte, 0, limit) // at once: growing step by step would leave twice as much to the garbage collector
-	}
-	return attempt(large, limit)
+	return attempt(limit, true)
 }

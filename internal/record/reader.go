@@ -25,33 +25,41 @@ type RecordHeader struct {
 
 // Records yields the records of a whole batch in order. It stops after the last one, or yields one error in place of
 // the rest. Records are decompressed to at most limit bytes. Keys and values alias the batch, or memory of their own
-// where the batch is compressed; they stay valid as long as the batch does.
+// where the batch is compressed; they stay valid as long as the batch does. A compressed batch holds one of few places (see inflate)
+// until the iteration ends, so that its body must not decompress anything else.
 //
 // Offsets must ascend but may have gaps, because compaction leaves them. The checksum is not looked at.
 //
 // Errors: ErrShort, ErrCorrupt, ErrInvalidRecord, ErrTooLarge past limit, ErrUnsupportedMagic, ErrUnsupportedCodec.
 func Records(batch []byte, limit int) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		h, body, err := open(batch, nil, limit)
+		h, body, err := split(batch)
 		if err != nil {
 			yield(Record{}, err)
 			return
 		}
-		c := newCursor(h, body)
-		for c.next() {
-			if !yield(c.record(), nil) {
-				return
+		each := func(body []byte) error {
+			c := newCursor(h, body)
+			for c.next() {
+				if !yield(c.record(), nil) {
+					return nil
+				}
 			}
+			return c.err
 		}
-		if c.err != nil {
-			yield(Record{}, c.err)
+		if codec := h.Attributes.Codec(); codec == None {
+			err = each(body)
+		} else {
+			err = inflateOwn(codec, body, limit, each)
+		}
+		if err != nil {
+			yield(Record{}, err)
 		}
 	}
 }
 
-// open returns the header and the uncompressed records of a whole batch. They alias the batch where it is not
-// compressed and are appended to scratch where it is.
-func open(batch, scratch []byte, limit int) (Header, []byte, error) {
+// split returns the header of a whole batch and its records as they are, compressed or not.
+func split(batch []byte) (Header, []byte, error) {
 	h, err := ParseHeader(batch)
 	if err != nil {
 		return h, nil, err
@@ -59,11 +67,7 @@ func open(batch, scratch []byte, limit int) (Header, []byte, error) {
 	if h.Size() > len(batch) {
 		return h, nil, ErrShort
 	}
-	body := batch[HeaderSize:h.Size()]
-	if codec := h.Attributes.Codec(); codec != None {
-		body, err = Decompress(codec, scratch, body, limit)
-	}
-	return h, body, err
+	return h, batch[HeaderSize:h.Size()], nil
 }
 
 // cursor walks over the uncompressed records of a batch without allocating. It checks every length against the bytes

@@ -2,8 +2,8 @@ package record
 
 import "sync"
 
-// maxPooledBytes is the largest buffer that goes back to the pool, so that one large batch does not stay for ever.
-const maxPooledBytes = 1 << 20
+// maxPooledBytes is the largest buffer that goes back to the pool. There are as many in use as inflate has small places.
+const maxPooledBytes = smallInflated
 
 // scratch is pooled memory for records that are only looked at.
 type scratch struct{ b []byte }
@@ -11,13 +11,6 @@ type scratch struct{ b []byte }
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
 func getScratch() *scratch { return scratchPool.Get().(*scratch) }
-
-// keep remembers the memory that open may have grown. The records of an uncompressed batch are not ours to keep.
-func (s *scratch) keep(h Header, body []byte) {
-	if h.Attributes.Codec() != None {
-		s.b = body
-	}
-}
 
 func (s *scratch) put() {
 	if cap(s.b) > maxPooledBytes {

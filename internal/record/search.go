@@ -2,16 +2,17 @@ package record
 
 import "github.com/ottlaio/ottla/internal/base"
 
-// FirstAtOrAfter finds the first record of a whole batch with a timestamp of at least ts (ListOffsets by timestamp).
-// Without one, ok is false. Records are decompressed to at most limit bytes.
+// FirstAtOrAfter finds the first record of a whole batch with a timestamp of at least ts and an offset of at least start (ListOffsets
+// by timestamp; a log may start in the middle of a batch). Without one, ok is false. Records are decompressed to at most limit bytes.
 //
 // Errors: those of Records. Faults after the record found are not looked for.
-func FirstAtOrAfter(batch []byte, ts int64, limit int) (offset base.Offset, timestamp int64, ok bool, err error) {
+func FirstAtOrAfter(batch []byte, ts int64, start base.Offset, limit int) (offset base.Offset, timestamp int64, ok bool, err error) {
 	err = walk(batch, limit, func(c *cursor) bool {
-		if c.timestamp() < ts {
+		at := c.header.BaseOffset + base.Offset(c.offsetDelta)
+		if c.timestamp() < ts || at < start {
 			return true
 		}
-		offset, timestamp, ok = c.header.BaseOffset+base.Offset(c.offsetDelta), c.timestamp(), true
+		offset, timestamp, ok = at, c.timestamp(), true
 		return false
 	})
 	return offset, timestamp, ok, err
@@ -40,18 +41,23 @@ func OffsetOfMaxTimestamp(batch []byte, limit int) (offset base.Offset, timestam
 
 // walk calls visit for each record until it returns false. What visit sees is valid during the call only.
 func walk(batch []byte, limit int, visit func(*cursor) bool) error {
-	s := getScratch()
-	defer s.put()
-	h, body, err := open(batch, s.b[:0], limit)
+	h, body, err := split(batch)
 	if err != nil {
 		return err
 	}
-	s.keep(h, body)
-	c := newCursor(h, body)
-	for c.next() {
-		if !visit(&c) {
-			return nil
+	each := func(body []byte) error {
+		c := newCursor(h, body)
+		for c.next() {
+			if !visit(&c) {
+				return nil
+			}
 		}
+		return c.err
 	}
-	return c.err
+	if h.Attributes.Codec() == None {
+		return each(body)
+	}
+	s := getScratch()
+	defer s.put()
+	return inflate(h.Attributes.Codec(), s, body, limit, each)
 }

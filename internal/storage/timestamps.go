@@ -11,10 +11,6 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/segment"
 )
 
-// decompressLimit bounds what one batch may unfold to when a record is looked up in it by time. What is larger was let in under
-// other settings; it is found by its first offset.
-const decompressLimit = 1 << 30
-
 // TimestampOffset is a record's place in time.
 type TimestampOffset struct {
 	Offset    base.Offset
@@ -53,7 +49,7 @@ func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) 
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
-		offset, timestamp, found, err := firstAtOrAfter(batch, ts, start)
+		offset, timestamp, found, err := record.FirstAtOrAfter(batch, ts, start, record.DefaultDecompressLimit)
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
@@ -61,23 +57,6 @@ func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) 
 			return TimestampOffset{Offset: offset, Timestamp: timestamp, Epoch: h.LeaderEpoch}, true, nil
 		}
 	}
-}
-
-// firstAtOrAfter finds the first record of a batch with a timestamp of at least ts and an offset of at least start.
-func firstAtOrAfter(batch []byte, ts int64, start base.Offset) (base.Offset, int64, bool, error) {
-	offset, timestamp, found, err := record.FirstAtOrAfter(batch, ts, decompressLimit)
-	if err != nil || !found || offset >= start {
-		return offset, timestamp, found, err
-	}
-	for r, err := range record.Records(batch, decompressLimit) { // the log starts in the middle of the batch
-		if err != nil {
-			return 0, 0, false, err
-		}
-		if r.Offset >= start && r.Timestamp >= ts {
-			return r.Offset, r.Timestamp, true, nil
-		}
-	}
-	return 0, 0, false, nil
 }
 
 // walkTime returns a walker from which the first batch with a timestamp of at least ts can be reached; nil if there is none.
@@ -171,7 +150,7 @@ func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
-	offset, timestamp, err := record.OffsetOfMaxTimestamp(batch, decompressLimit)
+	offset, timestamp, err := record.OffsetOfMaxTimestamp(batch, record.DefaultDecompressLimit)
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
