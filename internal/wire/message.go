@@ -41,6 +41,7 @@ func (e *Encoded) encode(size int, appendTo func(dst []byte) []byte) int {
 	e.buf.b = appendTo(e.buf.b[:0])
 	return len(e.buf.b)
 }
+
 // WriteBody writes what Encode encoded, and gives its memory back.
 func (e *Encoded) WriteBody(w io.Writer) error {
 	_, err := w.Write(e.buf.b)
