@@ -61,12 +61,9 @@ func bombBatch(codec record.Codec, packed []byte, count int32) []byte {
 	return sealed(b)
 }
 
-// TestBombs sends every bomb from many connections at once.
-func TestBombs(t *testing.T) {
-	connections := 8
-	if raceEnabled {
-		connections = 2
-	}
+// bombBatches are batches that become large, by name.
+func bombBatches(t *testing.T) map[string][]byte {
+	t.Helper()
 	all := map[string][]byte{}
 	for codec, packed := range bombs(t) {
 		all[codec.String()] = bombBatch(codec, packed, 1)
@@ -81,6 +78,16 @@ func TestBombs(t *testing.T) {
 			all[codec.String()+" of one record"+map[bool]string{true: ", small"}[size == 60<<20]] = bytes.Clone(builder.Build(0)) // without the room that was made for more
 		}
 	}
+	return all
+}
+
+// TestBombs sends every bomb from many connections at once.
+func TestBombs(t *testing.T) {
+	connections := 8
+	if raceEnabled {
+		connections = 2
+	}
+	all := bombBatches(t)
 	b := attack(t, nil)
 	// One batch at a time is decompressed beyond 8 MiB, to 64 MiB at most; with the garbage collector's slack, and what the test sends.
 	b.allowed = 448 << 20
@@ -91,7 +98,7 @@ func TestBombs(t *testing.T) {
 			var sent sync.WaitGroup
 			for range connections {
 				conn := b.dial(t)
-				sent.Go(func() { b.sendBomb(t, conn, batch) })
+				sent.Go(func() { sendBomb(t, conn, batch) })
 			}
 			sent.Wait()
 		})
@@ -127,7 +134,7 @@ func (b *target) findByTime(t *testing.T, conn net.Conn, at int64) {
 	}
 }
 
-func (b *target) sendBomb(t *testing.T, conn net.Conn, batch []byte) {
+func sendBomb(t *testing.T, conn net.Conn, batch []byte) {
 	req := kmsg.NewPtrProduceRequest()
 	req.SetVersion(9)
 	req.Acks, req.TimeoutMillis = -1, 5000

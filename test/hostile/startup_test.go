@@ -22,12 +22,16 @@ import (
 	"github.com/ottlaio/ottla"
 )
 
-// buildBroker builds the real binary once for all tests of the package.
+// buildBroker builds the real binary once for all tests of the package. PROVE_BINARY names one that is built already.
 var buildBroker = sync.OnceValues(func() (string, error) {
+	if binary := os.Getenv("PROVE_BINARY"); binary != "" {
+		return binary, nil
+	}
 	dir, err := os.MkdirTemp("", "ottla-hostile")
 	if err != nil {
 		return "", err
 	}
+	buildDir = dir
 	binary := filepath.Join(dir, "ottla")
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/ottlaio/ottla/cmd/ottla").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
@@ -35,10 +39,13 @@ var buildBroker = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
+// buildDir is where buildBroker has put the binary, if it was called.
+var buildDir string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if binary, err := buildBroker(); err == nil {
-		os.RemoveAll(filepath.Dir(binary))
+	if buildDir != "" {
+		os.RemoveAll(buildDir)
 	}
 	os.Exit(code)
 }

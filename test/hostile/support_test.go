@@ -180,7 +180,12 @@ func memoryInUse() uint64 {
 // dial opens a raw connection that is closed when the test ends.
 func (b *target) dial(t *testing.T) *net.TCPConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", b.Addr())
+	return dial(t, b.Addr())
+}
+
+func dial(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +200,12 @@ func (b *target) dial(t *testing.T) *net.TCPConn {
 // A reset counts as the end.
 func (b *target) exchange(t *testing.T, data []byte) []byte {
 	t.Helper()
-	conn, err := net.Dial("tcp", b.Addr())
+	return exchange(t, b.Addr(), data)
+}
+
+func exchange(t *testing.T, addr string, data []byte) []byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

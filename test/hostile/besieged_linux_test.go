@@ -1,0 +1,364 @@
+package hostile_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/proof"
+)
+
+const (
+	// memoryCap is what the broker may use, the kernel's share for its sockets and files included. Beyond it the kernel ends it.
+	memoryCap = 384 << 20
+	// maxSlowdown bounds the honest client's p99 under attack, by that without one. The attackers take the processors as well: it is
+	// they who leave the honest client the less, the fewer processors there are.
+	maxSlowdown = 20
+	// leastCalm is taken for the p99 without an attack where that is less: below it lies what a scheduler does.
+	leastCalm = 5 * time.Millisecond
+)
+
+// TestHonestClientUnderAttack puts the real binary under a cap of memory and attacks it in four ways, while an honest client writes: requests
+// of real clients with bytes changed, connections that send half a request or a byte at a time, and compressed batches that do not end.
+// The binary stays up and within its memory and has no error of its own, every honest record is there, and the honest client's p99
+// stays within a bound of what it is without an attack. TIMES says how many mutants are sent, SEED makes the same ones.
+func TestHonestClientUnderAttack(t *testing.T) {
+	mutants, seed := proof.Times(t, 500, 20_000, 10_000_000), proof.Seed(t)
+	row := proof.Start(t, "hostile", "attacks", seed)
+	b := besiege(t, "ottla.request.memory.bytes=67108864", "socket.request.max.bytes=16777216", "ottla.tail.bytes=33554432", "ottla.wal.max.bytes=67108864",
+		"num.partitions=1")
+	h := startHonest(t, b.addr)
+	h.phase("calm", func() { h.await(t, 400) })
+	h.phase("mutants", func() { row.Tried(b.sendMutants(t, rand.New(rand.NewPCG(seed, 0)), mutants)) })
+	h.phase("half-open", func() { row.Tried(b.trickle(t, min(mutants/10, 6000), func() { h.await(t, 400) })) })
+	h.phase("bombs", func() { row.Tried(b.sendBombs(t)) })
+	h.phase("calm again", func() { h.await(t, 200) })
+	p99 := h.finish(t)
+	b.verdict(t)
+
+	calm := max(p99["calm"], leastCalm)
+	var figures []string
+	for _, phase := range []string{"calm", "mutants", "half-open", "bombs", "calm again"} {
+		figures = append(figures, fmt.Sprintf("%s %.1f", phase, float64(p99[phase].Microseconds())/1000))
+		if !raceEnabled && p99[phase] > maxSlowdown*calm {
+			t.Errorf("%s: the honest client's p99 is %s, and %s without an attack", phase, p99[phase], p99["calm"])
+		}
+	}
+	row.Note("memory capped by %s at %d MiB, %d MiB used at most; honest p99 in ms: %s", b.capped, memoryCap>>20, b.peak>>20, strings.Join(figures, ", "))
+}
+
+// besieged is the real binary under a cap of memory.
+type besieged struct {
+	addr   string
+	cmd    *exec.Cmd
+	out    *logBuffer
+	exited chan error
+	capped string // what caps it
+	group  string // its cgroup; "" where there is none
+	peak   int64  // resident memory at most, in bytes
+	stop   chan struct{}
+	watch  sync.WaitGroup
+}
+
+func besiege(t *testing.T, settings ...string) *besieged {
+	t.Helper()
+	binary, err := buildBroker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &besieged{addr: ln.Addr().String(), out: &logBuffer{}, exited: make(chan error, 1), stop: make(chan struct{})}
+	ln.Close()
+	args := []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", b.addr}
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	b.group, b.capped = makeCgroup(t)
+	b.cmd = exec.Command(binary, args...)
+	if b.group != "" { // it goes into the group before it is the broker
+		b.cmd = exec.Command("sh", append([]string{"-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(b.group, "cgroup.procs"), binary}, args...)...)
+	}
+	b.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%dMiB", memoryCap*3/4>>20))
+	b.cmd.Stdout, b.cmd.Stderr = b.out, b.out
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { b.exited <- b.cmd.Wait() }()
+	b.watch.Go(b.watchMemory)
+	t.Cleanup(func() {
+		_ = b.cmd.Process.Kill() // if it still runs
+		close(b.stop)
+		b.watch.Wait()
+	})
+	dialUntilUp(t, t.Context(), b.addr)
+	return b
+}
+
+// makeCgroup makes a group whose memory is capped: by version 1 or 2 of the kernel's interface. Without either, or without root, memory is
+// only watched, and Go is told the limit.
+func makeCgroup(t *testing.T) (dir, capped string) {
+	t.Helper()
+	for _, v := range []struct{ name, root, limit, swap string }{
+		{"cgroup v1", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"},
+		{"cgroup v2", "/sys/fs/cgroup", "memory.max", "memory.swap.max"},
+	} {
+		dir := filepath.Join(v.root, "ottla-prove-"+strconv.Itoa(os.Getpid()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() { removeCgroup(t, dir) })
+		if os.WriteFile(filepath.Join(dir, v.limit), []byte(strconv.Itoa(memoryCap)), 0) == nil {
+			return dir, v.name
+		}
+	}
+	return "", "GOMEMLIMIT and a watch of its resident memory"
+}
+
+// removeCgroup waits until the last process of a group is gone, as the kernel sees it.
+func removeCgroup(t *testing.T, dir string) {
+	for deadline := time.Now().Add(patience); ; {
+		err := os.Remove(dir)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("remove the cgroup: %v", err)
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func (b *besieged) watchMemory() {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case <-tick.C:
+		}
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", b.cmd.Process.Pid))
+		if fields := strings.Fields(string(data)); err == nil && len(fields) > 1 {
+			pages, _ := strconv.ParseInt(fields[1], 10, 64)
+			b.peak = max(b.peak, pages*int64(os.Getpagesize()))
+		}
+	}
+}
+
+// verdict stops the broker and looks at how it has fared.
+func (b *besieged) verdict(t *testing.T) {
+	t.Helper()
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+	select {
+	case err := <-b.exited:
+		if err != nil {
+			t.Errorf("the broker ended: %v", err)
+		}
+	case <-time.After(patience):
+		t.Errorf("%s after SIGTERM the broker still runs", patience)
+	}
+	if b.peak > memoryCap {
+		t.Errorf("%d MiB of memory were used, more than %d", b.peak>>20, memoryCap>>20)
+	}
+	if out := b.out.String(); strings.Contains(out, "panic") || strings.Contains(out, "level=ERROR") {
+		t.Errorf("the broker had an error:\n%.4000s", firstError(out))
+	}
+}
+
+// sendMutants sends captured requests of real clients with bytes changed.
+func (b *besieged) sendMutants(t *testing.T, random *rand.Rand, n int) int64 {
+	names, frames := captures(t)
+	mutants := make(chan []byte)
+	var all sync.WaitGroup
+	for range attackers {
+		all.Go(func() {
+			for m := range mutants {
+				exchange(t, b.addr, frame(m))
+			}
+		})
+	}
+	for range n {
+		mutants <- mutate(random, frames[names[random.IntN(len(names))]])
+	}
+	close(mutants)
+	all.Wait()
+	return int64(n)
+}
+
+// trickle opens connections that send a part of a request, then a byte now and then, until during returns.
+func (b *besieged) trickle(t *testing.T, n int, during func()) int64 {
+	versions := request(kmsg.NewPtrApiVersionsRequest(), 1)
+	parts := [][]byte{nil, versions[:1], versions[:4], versions[:len(versions)-2], append([]byte{0, 0xff, 0xff, 0xff}, versions[4:8]...)}
+	conns := make([]net.Conn, 0, n)
+	defer func() {
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}()
+	for i := range n {
+		conn, err := net.Dial("tcp", b.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+		_, _ = conn.Write(parts[i%len(parts)])
+	}
+	stop := make(chan struct{})
+	var trickling sync.WaitGroup
+	trickling.Go(func() {
+		pace := time.NewTicker(time.Millisecond)
+		defer pace.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-pace.C:
+				_, _ = conns[i%n].Write([]byte{0}) // may have been closed by now
+			}
+		}
+	})
+	during()
+	close(stop)
+	trickling.Wait()
+	return int64(n)
+}
+
+// sendBombs sends every bomb over two connections at once.
+func (b *besieged) sendBombs(t *testing.T) (sent int64) {
+	for name, batch := range bombBatches(t) {
+		if len(batch) > 4<<20 {
+			t.Fatalf("%s weighs %d bytes", name, len(batch))
+		}
+		var all sync.WaitGroup
+		for range 2 {
+			conn := dial(t, b.addr)
+			all.Go(func() { sendBomb(t, conn, batch) })
+			sent++
+		}
+		all.Wait()
+	}
+	return sent
+}
+
+// honest is a client that writes one record after the other and times the answers.
+type honest struct {
+	client  *kgo.Client
+	cancel  context.CancelFunc
+	working sync.WaitGroup
+
+	mu       sync.Mutex // guards the fields below
+	name     string     // of the phase
+	took     map[string][]time.Duration
+	answered chan struct{} // a token for each answer, dropped if nobody waits
+}
+
+func startHonest(t *testing.T, addr string) *honest {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("honest"), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(0), kgo.AlwaysRetryEOF())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Value: []byte("first")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	h := &honest{client: client, cancel: cancel, took: map[string][]time.Duration{}, answered: make(chan struct{}, 1)}
+	h.working.Go(func() { h.work(ctx, t) })
+	t.Cleanup(func() {
+		cancel()
+		h.working.Wait()
+		client.Close()
+	})
+	return h
+}
+
+func (h *honest) work(ctx context.Context, t *testing.T) {
+	value := bytes.Repeat([]byte("x"), 200)
+	for ctx.Err() == nil {
+		h.mu.Lock()
+		phase := h.name
+		h.mu.Unlock()
+		began := time.Now()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		err := h.client.ProduceSync(bounded, &kgo.Record{Value: value}).FirstErr()
+		cancel()
+		if err != nil {
+			t.Errorf("%s: the honest client: %v", phase, err)
+			return
+		}
+		h.mu.Lock()
+		h.took[phase] = append(h.took[phase], time.Since(began))
+		h.mu.Unlock()
+		select {
+		case h.answered <- struct{}{}:
+		default:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (h *honest) phase(name string, during func()) {
+	h.mu.Lock()
+	h.name = name
+	h.mu.Unlock()
+	during()
+}
+
+// await waits for n answers.
+func (h *honest) await(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		select {
+		case <-h.answered:
+		case <-time.After(patience):
+			t.Fatal("the honest client is not answered")
+		}
+	}
+}
+
+// finish ends the client, looks whether everything that was answered is there, and returns the p99 of each phase.
+func (h *honest) finish(t *testing.T) map[string]time.Duration {
+	t.Helper()
+	h.cancel()
+	h.working.Wait()
+	p99, acked := map[string]time.Duration{}, int64(1)
+	for phase, took := range h.took {
+		acked += int64(len(took))
+		slices.Sort(took)
+		p99[phase] = took[len(took)*99/100]
+	}
+	ends, err := kadm.NewClient(h.client).ListEndOffsets(t.Context(), "honest")
+	if err = errors.Join(err, ends.Error()); err != nil {
+		t.Fatal(err)
+	}
+	if end, ok := ends.Lookup("honest", 0); !ok || end.Offset < acked {
+		t.Errorf("%d records were acknowledged, the log ends at %d", acked, end.Offset)
+	}
+	return p99
+}
