@@ -246,9 +246,10 @@ func (b *besieged) trickle(t *testing.T, n int, during func()) int64 {
 	return int64(n)
 }
 
-// sendBombs sends every bomb over two connections at once.
+// sendBombs sends every bomb over two connections at once, and has one of them looked into.
 func (b *besieged) sendBombs(t *testing.T) (sent int64) {
-	for name, batch := range bombBatches(t) {
+	later := time.Now().Add(30 * time.Minute).UnixMilli()
+	for name, batch := range bombBatches(t, later) {
 		if len(batch) > 4<<20 {
 			t.Fatalf("%s weighs %d bytes", name, len(batch))
 		}
@@ -260,7 +261,8 @@ func (b *besieged) sendBombs(t *testing.T) (sent int64) {
 		}
 		all.Wait()
 	}
-	return sent
+	findByTime(t, dial(t, b.addr), later) // one that was taken is looked into
+	return sent + 1
 }
 
 // honest is a client that writes one record after the other and times the answers.

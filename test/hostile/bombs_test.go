@@ -61,16 +61,15 @@ func bombBatch(codec record.Codec, packed []byte, count int32) []byte {
 	return sealed(b)
 }
 
-// bombBatches are batches that become large, by name.
-func bombBatches(t *testing.T) map[string][]byte {
+// bombBatches are batches that become large, by name. Well-formed ones are of the time that is given.
+func bombBatches(t *testing.T, later int64) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
 	for codec, packed := range bombs(t) {
 		all[codec.String()] = bombBatch(codec, packed, 1)
 		all[codec.String()+" of 2^31-1 records"] = bombBatch(codec, packed, 1<<31-1)
 	}
-	// A record that is well-formed, but large: 60 and 100 MB of zeros. It is later than any other, so that it is found by its time.
-	later := time.Now().Add(30 * time.Minute).UnixMilli()
+	// A record that is well-formed, but large: 60 and 100 MB of zeros.
 	for _, size := range []int{60 << 20, 100 << 20} {
 		for _, codec := range []record.Codec{record.Zstd, record.Lz4} {
 			builder := record.NewBuilder(record.BuilderOptions{Codec: codec})
@@ -87,7 +86,8 @@ func TestBombs(t *testing.T) {
 	if raceEnabled {
 		connections = 2
 	}
-	all := bombBatches(t)
+	later := time.Now().Add(30 * time.Minute).UnixMilli() // than any other, so that a large record is found by its time
+	all := bombBatches(t, later)
 	b := attack(t, nil)
 	// One batch at a time is decompressed beyond 8 MiB, to 64 MiB at most; with the garbage collector's slack, and what the test sends.
 	b.allowed = 448 << 20
@@ -107,14 +107,14 @@ func TestBombs(t *testing.T) {
 		var sent sync.WaitGroup
 		for range connections {
 			conn := b.dial(t)
-			sent.Go(func() { b.findByTime(t, conn, later) })
+			sent.Go(func() { findByTime(t, conn, later) })
 		}
 		sent.Wait()
 	})
 }
 
 // findByTime asks for a record that is in one of the large batches: it is decompressed to find it.
-func (b *target) findByTime(t *testing.T, conn net.Conn, at int64) {
+func findByTime(t *testing.T, conn net.Conn, at int64) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.SetVersion(7)
 	req.ReplicaID = -1
