@@ -81,6 +81,9 @@ type Broker struct {
 	TailBytes   int64   // ottla.tail.bytes
 	MemoryLimit int64   // ottla.memory.limit.bytes; 0 = of the control group
 
+	ScrubInterval       time.Duration // ottla.scrub.interval.hours, 0: never
+	ScrubBytesPerSecond int64         // ottla.scrub.max.bytes.per.second
+
 	values *values
 }
 
@@ -149,6 +152,8 @@ func (b *Broker) fill() {
 	b.WALMaxBytes = v.int("ottla.wal.max.bytes")
 	b.TailBytes = v.int("ottla.tail.bytes")
 	b.MemoryLimit = v.int("ottla.memory.limit.bytes")
+	b.ScrubInterval = time.Duration(v.int("ottla.scrub.interval.hours")) * time.Hour
+	b.ScrubBytesPerSecond = v.int("ottla.scrub.max.bytes.per.second")
 }
 
 // dataDir returns the one data folder.

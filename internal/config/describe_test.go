@@ -222,8 +222,8 @@ func TestTableIsSound(t *testing.T) {
 			}
 		}
 	}
-	if n := len(BrokerDefs()); n != 360+8 {
-		t.Errorf("%d broker settings, want Kafka's 360 and 8 of our own", n)
+	if n := len(BrokerDefs()); n != 360+10 {
+		t.Errorf("%d broker settings, want Kafka's 360 and 10 of our own", n)
 	}
 }
 

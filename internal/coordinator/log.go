@@ -26,7 +26,7 @@ type Log interface {
 	// Wait returns nil once everything up to token is durable, an error if that can no longer happen or ctx ended.
 	Wait(ctx context.Context, token Token) error
 	// Read returns whole batches from the one that holds from on, durable or not, about maxBytes of them but at least one;
-	// nothing at the log's end. The caller may keep the bytes.
+	// nothing at the log's end, or where a range that an operator has given up reaches to it. The caller may keep the bytes.
 	Read(from base.Offset, maxBytes int) ([]byte, error)
 	// Offsets returns the log start offset and the log end offset.
 	Offsets() (start, end base.Offset)

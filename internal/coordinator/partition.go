@@ -285,6 +285,9 @@ func replayLog(ctx context.Context, m Machine, log Log, o replaying) (next base.
 		if err != nil {
 			return o.from, n, fmt.Errorf("read from offset %d: %w", o.from, err)
 		}
+		if len(b) == 0 { // an operator has given up a damaged range that reaches to the end
+			return o.upto, n, nil
+		}
 		next, more, err := replay(m, b, o)
 		if err != nil {
 			return o.from, n, err

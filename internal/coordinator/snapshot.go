@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strings"
 	"time"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -176,34 +178,14 @@ func (s *Snapshots) read(path string, id base.TopicIDPartition, start, end base.
 		return unusable(err)
 	}
 	defer func() { _ = file.Close() }() // it was only read
-	info, err := file.Stat()
-	if err != nil {
-		return unusable(err)
-	}
-	b := make([]byte, footerSize)
-	if info.Size() < footerSize {
-		return unusable(errors.New("too short"))
-	}
-	if _, err := file.ReadAt(b, info.Size()-footerSize); err != nil {
-		return unusable(err)
-	}
-	f, err := decodeFooter(b)
+	f, err := checkFile(file)
 	switch {
 	case err != nil:
 		return unusable(err)
 	case f.id != id:
 		return unusable(fmt.Errorf("it is of %v, not of %v", f.id, id))
-	case f.body != info.Size()-footerSize:
-		return unusable(fmt.Errorf("%d bytes, want %d", info.Size()-footerSize, f.body))
 	case f.offset > end || f.offset < start:
 		return unusable(fmt.Errorf("offset %d is not in the log, which is from %d to %d", f.offset, start, end))
-	}
-	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, f.body)); err != nil {
-		return unusable(err)
-	}
-	if sum.Sum32() != f.crc {
-		return unusable(errors.New("the body's checksum does not match"))
 	}
 	body := io.NewSectionReader(file, 0, f.body)
 	for at := int64(0); at < f.body; {
@@ -217,6 +199,70 @@ func (s *Snapshots) read(path string, id base.TopicIDPartition, start, end base.
 		}
 	}
 	return f.offset, nil
+}
+
+// checkFile checks that a snapshot is what was written, and returns its footer.
+func checkFile(file vfs.File) (footer, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return footer{}, err
+	}
+	b := make([]byte, footerSize)
+	if info.Size() < footerSize {
+		return footer{}, errors.New("too short")
+	}
+	if _, err := file.ReadAt(b, info.Size()-footerSize); err != nil {
+		return footer{}, err
+	}
+	f, err := decodeFooter(b)
+	if err != nil {
+		return f, err
+	}
+	if f.body != info.Size()-footerSize {
+		return f, fmt.Errorf("%d bytes, want %d", info.Size()-footerSize, f.body)
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, f.body)); err != nil {
+		return f, err
+	}
+	if sum.Sum32() != f.crc {
+		return f, errors.New("the body's checksum does not match")
+	}
+	return f, nil
+}
+
+// Verify checks every snapshot in the folder and reports those that are not what was written: they cost time, and nothing else. It ends with
+// the first error of report, or of reading the folder; a folder that does not exist has none.
+func (s *Snapshots) Verify(report func(path string, reason error) error) error {
+	names, err := s.FS.List(s.Dir)
+	if oserror.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".snapshot") {
+			continue
+		}
+		path := s.FS.PathJoin(s.Dir, name)
+		file, err := s.FS.Open(path)
+		if oserror.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, reason := checkFile(file)
+		_ = file.Close() // it was only read
+		if reason == nil {
+			continue
+		}
+		if err := report(path, reason); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readBatch(r io.ReaderAt, at int64) ([]byte, error) {

@@ -72,6 +72,36 @@ func openDataFolder(path string, id base.BrokerID) (*dataFolder, error) {
 	return f, nil
 }
 
+// LockFolder locks the data folder of a broker that has stopped, for a tool. ErrFolderLocked if one runs on it, ErrFolderForeign if it is no
+// data folder; a folder that does not exist is not made.
+func LockFolder(path string) (io.Closer, error) {
+	if err := refuseForeign(path); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(path, metaFile)); err != nil {
+		return nil, fmt.Errorf("%w: %w; name the data folder of a broker with --data", ErrFolderForeign, err)
+	}
+	lock, err := lockFile(filepath.Join(path, "lock"))
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%w: %s", ErrFolderLocked, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	return lock, nil
+}
+
+// CheckMeta reads meta.properties of a data folder.
+func CheckMeta(path string) error {
+	file, err := os.Open(filepath.Join(path, metaFile))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // it is only read
+	_, err = readMeta(file)
+	return err
+}
+
 // refuseForeign looks before anything is written, so that a mistyped --data leaves no trace.
 func refuseForeign(path string) error {
 	entries, err := os.ReadDir(path)

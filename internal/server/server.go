@@ -97,6 +97,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.watchFailures()
 	s.background(s.forgetTombstones)
+	if o.Config.ScrubInterval > 0 {
+		s.background(s.scrub)
+	}
 	return s, nil
 }
 

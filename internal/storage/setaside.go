@@ -226,6 +226,15 @@ func ListAside(fs disk.FS, dir string) ([]AsideFile, error) {
 	return files, nil
 }
 
+// AsidePartition returns the partition that a file in set-aside/ is of.
+func AsidePartition(name string) (base.TopicIDPartition, error) {
+	id, ok := parseAsideName(name)
+	if !ok {
+		return id, fmt.Errorf("%q is not the name of a file in %s", name, asideFolder)
+	}
+	return id, nil
+}
+
 // parseAsideName reads "<topic id>-<partition>.<rest>".
 func parseAsideName(name string) (id base.TopicIDPartition, ok bool) {
 	head, _, ok := strings.Cut(name, ".")
