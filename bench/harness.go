@@ -76,22 +76,19 @@ func (h *harness) nextProfile() string {
 	return fmt.Sprintf("%s-%d.pprof", h.profiles, h.profiled)
 }
 
-// run measures everything. What cannot be measured is put into the report; the error is of what ends the run as a whole.
-func (h *harness) run(ctx context.Context) error {
+// run measures everything. What cannot be measured is put into the report, and so is what an interrupt left out.
+func (h *harness) run(ctx context.Context) {
 	h.began = time.Now()
 	for _, s := range h.chosen {
 		h.total += h.pairs * s.sides(h.options)
 	}
 	for _, s := range h.chosen {
-		if err := h.workload(ctx, s); err != nil {
-			return err
-		}
+		h.workload(ctx, s)
 	}
-	return nil
 }
 
 // workload runs all pairs of one workload. Who goes first alternates.
-func (h *harness) workload(ctx context.Context, s selected) error {
+func (h *harness) workload(ctx context.Context, s selected) {
 	defer func(done int) { h.done = done }(h.done + h.pairs*s.sides(h.options)) // however it ends
 	fail := func(reason string) {
 		for _, f := range s.wanted {
@@ -100,15 +97,12 @@ func (h *harness) workload(ctx context.Context, s selected) error {
 	}
 	if s.starts && h.sides[1].Remote() {
 		fail(fmt.Sprintf("it starts and stops brokers, and %s cannot be started from here", h.sides[1].Name))
-		return nil
+		return
 	}
 	if s.saturation {
 		if err := h.findSaturation(ctx); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
 			fail(fmt.Sprintf("the other side's saturation could not be measured: %v", err))
-			return nil
+			return
 		}
 	}
 	for pair := range h.pairs {
@@ -121,30 +115,27 @@ func (h *harness) workload(ctx context.Context, s selected) error {
 		}
 		for _, one := range order {
 			err := h.one(ctx, s, one, pair)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
 			h.done++
 			if err != nil {
 				fail(fmt.Sprintf("%s, pair %d: %v", one.Name, pair+1, err))
 				h.progress("%s on %s failed: %v", s.name, one.Name, err)
-				return nil
+				return
 			}
 		}
 	}
 	h.findMissing(s)
-	return nil
 }
 
 // findMissing puts figures into the report that have no value though nothing failed: those of a process that is not known.
 func (h *harness) findMissing(s selected) {
 	for _, f := range s.wanted {
-		if len(h.report.Values(f, report.Ours)) == 0 || len(h.report.Values(f, h.report.Other)) > 0 {
-			continue
-		}
-		if s.byName {
+		switch {
+		case len(h.report.Values(f, report.Ours)) == 0:
+			h.report.Fail(f, "the workload gave no value")
+		case len(h.report.Values(f, h.report.Other)) > 0:
+		case s.byName:
 			h.report.Fail(f, "the process of "+h.report.Other+" is not known: --against-pid tells it")
-		} else {
+		default:
 			h.report.Note("CPU, memory and bytes written of " + h.report.Other + " are not known without --against-pid.")
 		}
 	}
@@ -161,6 +152,9 @@ func (h *harness) findSaturation(ctx context.Context) error {
 
 // one runs a workload on one side once.
 func (h *harness) one(ctx context.Context, s selected, on side.Side, pair int) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := h.checkDisk(s.disk(h.options)); err != nil {
 		return err
 	}
@@ -182,7 +176,7 @@ func (h *harness) one(ctx context.Context, s selected, on side.Side, pair int) e
 		r.saturation = report.SpreadOf(rates).Median * 1e6
 	}
 	err := s.run(ctx, r)
-	if err != nil && r.broker != nil && !on.Remote() {
+	if err != nil && ctx.Err() == nil && r.broker != nil && !on.Remote() {
 		err = fmt.Errorf("%w\noutput of %s:\n%s", err, on.Name, strings.TrimSpace(r.broker.LastOutput()))
 	}
 	return errors.Join(err, r.end(ctx, err != nil))

@@ -99,6 +99,7 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once
 		err = run(ctx, o)
 	}
 	if err != nil {
@@ -119,11 +120,8 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	err = h.run(ctx)
-	if cleanErr := os.RemoveAll(h.scratch); err == nil {
-		err = cleanErr
-	}
-	if err != nil {
+	h.run(ctx)
+	if err := os.RemoveAll(h.scratch); err != nil {
 		return err
 	}
 	if o.plot != "" {
