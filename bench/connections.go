@@ -18,21 +18,6 @@ func runIdleConnections(ctx context.Context, r *sideRun) error {
 	if r.broker.Process() == 0 {
 		return errors.New("the broker's process is not known, and it alone tells what connections cost")
 	}
-	// A first round warms the broker up, so that the second is what connections cost and not what code costs.
-	for range 2 {
-		closeAll, err := load.Connections(ctx, r.broker.Addr, connections)
-		if err != nil {
-			return err
-		}
-		closeAll()
-	}
-	if err := wait(ctx, settle); err != nil {
-		return err
-	}
-	before, err := r.broker.Usage()
-	if err != nil {
-		return err
-	}
 	closeAll, err := load.Connections(ctx, r.broker.Addr, connections)
 	if err != nil {
 		return err
@@ -42,11 +27,7 @@ func runIdleConnections(ctx context.Context, r *sideRun) error {
 	if err != nil {
 		return err
 	}
-	after, err := r.broker.Usage()
-	if err != nil {
-		return err
-	}
-	r.put("conns-idle-memory", float64(after.Resident-before.Resident)/1024/connections)
+	r.put("conns-idle-memory", mib(u.peak))
 	r.put("conns-idle-cpu", share(u))
 	return nil
 }

@@ -38,6 +38,7 @@ func newHarness(ctx context.Context, o options, chosen []selected) (*harness, er
 		return nil, fmt.Errorf("%w; make build makes it", err)
 	}
 	h := &harness{options: o, chosen: chosen, report: &report.Report{Machine: machine(), Other: report.Kafka, Pairs: o.pairs, Seconds: o.seconds, Quick: o.quick}}
+	h.noteLoad()
 	h.classPath, h.kafkaErr = side.KafkaClassPath(ctx, o.cache)
 	theirs := side.Kafka(h.classPath)
 	if o.against != "" {

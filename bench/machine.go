@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,21 @@ func machine() string {
 		kernel = ", Linux " + strings.TrimSpace(string(release))
 	}
 	return fmt.Sprintf("%d cores of %s%s, %s, %s", runtime.NumCPU(), model, kernel, runtime.GOARCH, runtime.Version())
+}
+
+// busyLoad is the load average from which on a machine is not quiet.
+const busyLoad = 0.5
+
+// noteLoad says so if the machine does something else already.
+func (h *harness) noteLoad() {
+	average, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return // not Linux: nothing is known
+	}
+	first, _, _ := strings.Cut(string(average), " ")
+	if load, err := strconv.ParseFloat(first, 64); err == nil && load > busyLoad {
+		h.report.Note(fmt.Sprintf("The machine was not quiet when the run began: its load average was %s.", first))
+	}
 }
 
 // spareBytes are left free on the disk whatever happens.

@@ -105,7 +105,7 @@ func figures() []Figure {
 		Figure{Name: "many-memory", Title: "10,000 partitions, resident memory", Unit: "MiB"},
 		Figure{Name: "many-restart", Title: "10,000 partitions, start after a clean stop", Unit: "ms"},
 		Figure{Name: "many-recover", Title: "10,000 partitions, start after SIGKILL with a full wal", Unit: "ms", Target: atMost(1.0 / 20)},
-		Figure{Name: "conns-idle-memory", Title: "1,000 idle connections, memory of each", Unit: "KiB"},
+		Figure{Name: "conns-idle-memory", Title: "1,000 idle connections, resident memory", Unit: "MiB"},
 		Figure{Name: "conns-idle-cpu", Title: "1,000 idle connections, CPU", Unit: "ms/s"},
 		Figure{Name: "conns-active-rate", Title: "1,000 active connections, produces of one 1 KiB batch", Unit: "1/s", More: true},
 		Figure{Name: "conns-active-per-cpu", Title: "1,000 active connections, produces per broker CPU second", Unit: "1/s", More: true},
