@@ -14,7 +14,7 @@ import (
 // The command-line clients take a number of records and not a time. These are about what they do in a second, of 1 KiB each.
 const (
 	jvmPerSecond       = 120_000
-	rdkafkaPerSecond   = 150_000
+	rdkafkaPerSecond   = 300_000
 	endToEndPerSecond  = 500
 	toolRecordBytes    = 1 << 10
 	consumedAtOnceMax  = 12 * gib // what the consuming tools read, at most

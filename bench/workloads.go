@@ -70,9 +70,9 @@ func makeWorkloads() []workload {
 			run: func(ctx context.Context, r *sideRun) error { return runProducerPerf(ctx, r, 5) }},
 		workload{name: "jvm-consume", figures: []string{"jvm-consume-mbps", "jvm-consume-cpu"}, takes: filled(1), disk: fixedBytes(24 * gib), run: runConsumerPerf},
 		workload{name: "jvm-e2e", figures: []string{"jvm-e2e-p50", "jvm-e2e-p99", "jvm-e2e-p999"}, takes: filled(1), disk: fixedBytes(4 * gib), run: runEndToEndTool},
-		workload{name: "rdkafka-linger0", figures: []string{"rdkafka-linger0-mbps", "rdkafka-linger0-cpu"}, takes: filled(1), disk: fixedBytes(20 * gib),
+		workload{name: "rdkafka-linger0", figures: []string{"rdkafka-linger0-mbps", "rdkafka-linger0-cpu"}, takes: filled(2), disk: fixedBytes(24 * gib),
 			run: func(ctx context.Context, r *sideRun) error { return runRdkafkaProduce(ctx, r, 0) }},
-		workload{name: "rdkafka-linger5", figures: []string{"rdkafka-linger5-mbps", "rdkafka-linger5-cpu"}, takes: filled(1), disk: fixedBytes(20 * gib),
+		workload{name: "rdkafka-linger5", figures: []string{"rdkafka-linger5-mbps", "rdkafka-linger5-cpu"}, takes: filled(2), disk: fixedBytes(24 * gib),
 			run: func(ctx context.Context, r *sideRun) error { return runRdkafkaProduce(ctx, r, 5) }},
 		workload{name: "rdkafka-consume", figures: []string{"rdkafka-consume-mbps", "rdkafka-consume-cpu"}, takes: filled(1), disk: fixedBytes(24 * gib), run: runRdkafkaConsume},
 	)
