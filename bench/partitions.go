@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/ottlaio/ottla/bench/load"
 )
 
@@ -58,13 +60,35 @@ func runMany(ctx context.Context, r *sideRun) error {
 	if err := r.restart(ctx, "many-restart", all); err != nil {
 		return err
 	}
-	if _, err := r.fill(ctx, all, max(r.firstCycle(), walBytes)); err != nil {
+	if err := r.fillThrough(ctx, all, max(r.firstCycle(), walBytes)); err != nil {
 		return err
 	}
+	r.phase("filled")
 	if err := r.broker.Kill(); err != nil {
 		return err
 	}
 	return r.restart(ctx, "many-recover", all)
+}
+
+// fillThrough fills as clients do: what the broker refuses for the moment is sent again. It notes how often that was.
+func (r *sideRun) fillThrough(ctx context.Context, all []load.Partition, n int64) error {
+	refused := 0
+	var last error
+	for written := int64(0); written < n; {
+		more, err := r.fill(ctx, all, n-written)
+		written += more
+		if err != nil {
+			if ctx.Err() != nil || !kerr.IsRetriable(err) {
+				return err
+			}
+			refused, last = refused+1, err
+			r.phase("%d of %d MB written: %v", written/1e6, n/1e6, err)
+		}
+	}
+	if refused > 0 {
+		r.report.Note(fmt.Sprintf("While %d partitions were filled %s refused records %d times, and they were sent again: %v", len(all), r.side.Name, refused, last))
+	}
+	return nil
 }
 
 // restart starts the stopped broker again and puts the time until it has acknowledged a record to one partition of each topic.
