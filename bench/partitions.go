@@ -70,6 +70,9 @@ func runMany(ctx context.Context, r *sideRun) error {
 	return r.restart(ctx, "many-recover", all)
 }
 
+// retryAfter is how long a client waits before it sends again what was refused, as retry.backoff.ms has it.
+const retryAfter = 100 * time.Millisecond
+
 // fillThrough fills as clients do: what the broker refuses for the moment is sent again. It notes how often that was.
 func (r *sideRun) fillThrough(ctx context.Context, all []load.Partition, n int64) error {
 	refused := 0
@@ -82,7 +85,9 @@ func (r *sideRun) fillThrough(ctx context.Context, all []load.Partition, n int64
 				return err
 			}
 			refused, last = refused+1, err
-			r.phase("%d of %d MB written: %v", written/1e6, n/1e6, err)
+			if err := wait(ctx, retryAfter); err != nil {
+				return err
+			}
 		}
 	}
 	if refused > 0 {
@@ -91,7 +96,8 @@ func (r *sideRun) fillThrough(ctx context.Context, all []load.Partition, n int64
 	return nil
 }
 
-// restart starts the stopped broker again and puts the time until it has acknowledged a record to one partition of each topic.
+// restart starts the stopped broker again and puts the time until it has acknowledged a record to one partition of each topic. It returns
+// when all partitions have: Kafka takes up their leadership one after the other.
 func (r *sideRun) restart(ctx context.Context, figure string, all []load.Partition) error {
 	var some []load.Partition
 	for i := 0; i < len(all); i += manyPartitions {
@@ -106,5 +112,5 @@ func (r *sideRun) restart(ctx context.Context, figure string, all []load.Partiti
 	took := time.Since(r.broker.Started)
 	r.put(figure, took.Seconds()*1e3)
 	r.phase("%s: %v", figure, took.Round(time.Millisecond))
-	return nil
+	return load.WaitWritable(ctx, r.broker.Addr, all)
 }
