@@ -174,6 +174,35 @@ func TestMaxTimestampIsTheFirstOfTheLargest(t *testing.T) {
 	}
 }
 
+// The largest timestamp of all may be of a record that is not durable yet: then the largest of the durable ones is the answer.
+func TestMaxTimestampIsOfADurableRecord(t *testing.T) {
+	t.Parallel()
+	for _, flushed := range []bool{false, true} {
+		spec := testSpec('a', 0, LogConfig{})
+		e := open(t, testConfig(newFS(t), spec))
+		p := partition(t, e, spec.ID)
+		for i, ts := range []int64{5, 900, 40} {
+			mustAppend(t, p, batchSpec{records: 2, size: 500, timestamp: testTime + ts, seed: i})
+		}
+		if flushed {
+			if err := p.flush(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.wakeMu.Lock() // what is appended now does not become visible
+		batch, h := makeBatch(batchSpec{records: 2, size: 500, timestamp: testTime + 5000, seed: 3})
+		_, appendErr := p.Append(t.Context(), batch, h, AppendOptions{})
+		at, ok, err := p.MaxTimestamp()
+		e.wakeMu.Unlock()
+		if appendErr != nil {
+			t.Fatal(appendErr)
+		}
+		if want := (TimestampOffset{Offset: 3, Timestamp: testTime + 901, Epoch: 1}); !ok || err != nil || at != want {
+			t.Errorf("flushed %t: MaxTimestamp = %+v, %t, %v; want %+v", flushed, at, ok, err, want)
+		}
+	}
+}
+
 func TestRetentionDropsWhatIsTooOldOrTooMuch(t *testing.T) {
 	t.Parallel()
 	now := time.Now().UnixMilli()

@@ -100,7 +100,10 @@ func (p *Partition) skipByTime(pos, ts int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	entries := p.index.entries
-	i := max(sort.Search(len(entries), func(i int) bool { return entries[i].pos > pos })-1, 0)
+	i := sort.Search(len(entries), func(i int) bool { return entries[i].pos > pos }) - 1
+	if i < 0 {
+		return pos // flushed and forgotten since pos was found
+	}
 	for ; i < len(entries) && entries[i].maxTimestamp < ts; i++ {
 	}
 	if i < len(entries) {
@@ -120,7 +123,7 @@ func (p *Partition) MaxTimestamp() (at TimestampOffset, ok bool, err error) {
 }
 
 func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
-	highest := p.maxTimestamp()
+	highest := p.durableMaxTimestamp()
 	if highest == base.NoTimestamp {
 		return TimestampOffset{}, false, nil
 	}
@@ -134,7 +137,7 @@ func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
 	for best.MaxTimestamp < highest || bestPos < 0 {
 		h, pos, err := w.next()
 		if errors.Is(err, io.EOF) {
-			break // the batch with the highest is not durable yet
+			break // retention or delete-records took it
 		}
 		if err != nil {
 			return TimestampOffset{}, false, err
@@ -157,17 +160,37 @@ func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
 	return TimestampOffset{Offset: offset, Timestamp: timestamp, Epoch: best.LeaderEpoch}, true, nil
 }
 
-// maxTimestamp is the largest timestamp of the segments that hold durable records.
-func (p *Partition) maxTimestamp() int64 {
+// durableMaxTimestamp is the largest timestamp below the high watermark. Of the last batches before it, which may share an entry of the
+// tail's index with batches that are not durable, the greatest is found by a look at each.
+func (p *Partition) durableMaxTimestamp() int64 {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	highest := base.NoTimestamp
-	for _, s := range p.segments {
-		if s.start < p.hwPos {
+	for i, s := range p.segments {
+		switch {
+		case p.segmentEndLocked(i) <= p.hwPos:
 			highest = max(highest, s.maxTimestamp)
+		case s.seg != nil: // all that is flushed is durable
+			highest = max(highest, s.seg.Current().MaxTimestamp)
 		}
 	}
-	return highest
+	w := &walker{p: p, pos: p.hwPos, limit: p.hwPos, stop: p.hwPos}
+	for i, entry := range p.index.entries {
+		if i+1 < len(p.index.entries) && p.index.entries[i+1].pos <= p.hwPos {
+			highest = max(highest, entry.maxTimestamp)
+		} else {
+			w.pos = min(entry.pos, p.hwPos)
+			break
+		}
+	}
+	p.mu.Unlock()
+	defer w.close()
+	for {
+		h, _, err := w.next()
+		if err != nil { // the high watermark; or damage, which costs the caller's own walk
+			return highest
+		}
+		highest = max(highest, h.MaxTimestamp)
+	}
 }
 
 // batchAt reads the batch at pos, whose header is h.
