@@ -252,6 +252,7 @@ func (p *Partition) giveUpEnd(first base.Offset, found *segment.DamageError) err
 
 // giveUpLocked notes that an operator has given up missing records, whether replay has found yet that they are missing or not.
 func (p *Partition) giveUpLocked(d damagedRange) {
+	d.aside, d.damage.SetAside = true, true
 	p.given = append(p.given, d)
 	for i := range p.damage {
 		if p.damage[i].missing() {

@@ -26,6 +26,8 @@ type recovery struct {
 	removed map[base.TopicIDPartition]bool // deleted, by the checkpoint or in the wal
 	aside   *asideWriter
 	deleted []*Partition // in the wal
+	// givenUp: an operator has given up groups of which nobody knows what they held.
+	givenUp bool
 	// replayed counts the entries that were applied: none after a clean stop.
 	replayed int
 }
@@ -328,6 +330,11 @@ func (r *recovery) missing(p *Partition, next base.Offset) {
 	}
 	if p.end < next {
 		d := Damage{File: r.e.path(walFolder), Reason: "the wal lacks the records"}
+		if r.givenUp {
+			d.FirstOffset, d.LastOffset = p.end, next-1
+			p.giveUpLocked(damagedRange{damage: d})
+			r.e.keepDamage()
+		}
 		p.loseLocked(p.end, next-1, d)
 		r.e.reportDamage(p.damage[len(p.damage)-1].damage)
 	}
@@ -337,6 +344,7 @@ func (r *recovery) missing(p *Partition, next base.Offset) {
 func (r *recovery) damaged(c *wal.CorruptError) error {
 	if len(c.Runs) == 0 && r.e.groupsGivenUp(c) {
 		r.e.cfg.Logger.Warn("damage in the wal was given up by an operator; records of any partition may be missing", "err", c)
+		r.givenUp = true
 		return nil
 	}
 	if len(c.Runs) == 0 {

@@ -22,4 +22,8 @@ var rows = []row{
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
+	{name: "bit-rot-folder", pkg: "internal/storage", test: "TestEveryBitIsGuarded"},
+	{name: "errors", pkg: "internal/storage", test: "TestAnErrorFromEveryCall"},
+	{name: "full-disk", pkg: "internal/storage", test: "TestAFullDiskAtEveryCall"},
+	{name: "files-cut", pkg: "internal/storage", test: "TestEveryFileCutShortOrZeroed"},
 }

@@ -38,9 +38,8 @@
 //   - A group that cannot be written ends the wal: nothing is retried, nothing later is acknowledged. That a file cannot be prepared
 //     because the disk is full only makes Reserve return ErrFull.
 //
-// Damage to bytes that are no longer needed, before `from`, is logged and else ignored. Two things cannot be told from a wal that was
-// never longer: that its newest files were removed, or that its newest file was cut to less than one block. Open returns ErrBeyond if
-// `from` shows it.
+// Damage to bytes that are no longer needed, before `from`, is logged and else ignored. One thing cannot be told from a wal that was
+// never longer: that its newest files were removed. Open returns ErrBeyond if `from` shows it.
 //
 // # Memory
 //

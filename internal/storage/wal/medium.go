@@ -54,7 +54,10 @@ type folder struct {
 	zeros  []byte // made when first needed
 }
 
-const fileSuffix = ".wal"
+const (
+	fileSuffix       = ".wal"
+	unfinishedSuffix = ".new" // of a file that is being made
+)
 
 func (d *folder) name(number uint64) string {
 	return d.fs.PathJoin(d.dir, fmt.Sprintf("%020d%s", number, fileSuffix))
@@ -87,7 +90,12 @@ func (d *folder) create(number uint64, size, floor int64, pause pauseFunc) (medi
 	if err := disk.CheckRoom(d.fs, d.dir, size, floor); err != nil {
 		return nil, fmt.Errorf("make wal file %s: %w", name, err)
 	}
-	err := d.fill(name, size, pause)
+	// Under its own name a file is whole from the start, so that a short one is known to have been cut.
+	unfinished := name + unfinishedSuffix
+	err := d.fill(unfinished, size, pause)
+	if err == nil {
+		err = d.fs.Rename(unfinished, name)
+	}
 	if err == nil && !plant.On(plant.SkipWALFolderSync) {
 		err = d.syncNames()
 	}
@@ -97,9 +105,25 @@ func (d *folder) create(number uint64, size, floor int64, pause pauseFunc) (medi
 	}
 	if err != nil {
 		// A half-filled file holds nothing, and the room it takes is what others may lack.
-		return nil, errors.Join(fmt.Errorf("make wal file %s: %w", name, err), d.discard(name))
+		return nil, errors.Join(fmt.Errorf("make wal file %s: %w", name, err), d.discard(unfinished), d.discard(name))
 	}
 	return f, nil
+}
+
+// discardUnfinished removes files whose making was cut short.
+func (d *folder) discardUnfinished() error {
+	names, err := d.fs.List(d.dir)
+	if err != nil {
+		return fmt.Errorf("list wal folder %s: %w", d.dir, err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, fileSuffix+unfinishedSuffix) {
+			if err := d.fs.Remove(d.fs.PathJoin(d.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (d *folder) discard(name string) error {

@@ -73,6 +73,9 @@ func Open(ctx context.Context, cfg Config, from Sequence, replay func(Sequence, 
 		return nil, err
 	}
 	m := &folder{fs: cfg.FS, dir: cfg.Dir, synced: cfg.Mode == Synced && !plant.On(plant.SkipWALSync)}
+	if err := m.discardUnfinished(); err != nil {
+		return nil, err
+	}
 	r := &recovery{cfg: cfg, medium: m, logger: cfg.Logger, from: max(from, 1), replay: replay}
 	err = r.run(ctx)
 	r.closeFiles()

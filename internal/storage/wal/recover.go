@@ -95,7 +95,7 @@ func (r *recovery) closeFiles() {
 // whole header with its former, lower number.
 func (r *recovery) classify(x *foundFile) error {
 	if x.size < minBlockBytes {
-		return nil // its making was cut short; a file that was in use has its full size on the disk, or is named by the next one
+		return nil // see short
 	}
 	block, err := r.read(x, 0, minBlockBytes)
 	if err != nil {
@@ -154,8 +154,8 @@ func (r *recovery) adopt(x *foundFile) (bool, error) {
 // link finds the files that hold groups from `from` on, going back from the newest.
 func (r *recovery) link() error {
 	inUse := slices.DeleteFunc(slices.Clone(r.files), func(x *foundFile) bool { return x.state != used && x.state != adopted })
-	if len(inUse) == 0 {
-		return nil
+	if err := r.short(inUse); err != nil || len(inUse) == 0 {
+		return err
 	}
 	x := inUse[len(inUse)-1]
 	r.chain = []*foundFile{x}
@@ -173,6 +173,22 @@ func (r *recovery) link() error {
 		prev.endKnown, prev.endSeq, prev.endPos = true, x.h.first-1, x.h.prevEnd
 		r.chain = slices.Insert(r.chain, 0, prev)
 		x = prev
+	}
+	return nil
+}
+
+// short looks for files that were cut to less than a header, behind those that are in use: no later file tells whether they were. One that
+// was never put to use is taken for damage too.
+func (r *recovery) short(inUse []*foundFile) error {
+	for _, x := range r.files {
+		if x.size < minBlockBytes && (len(inUse) == 0 || x.number > inUse[len(inUse)-1].number) {
+			err := r.damage(&CorruptError{
+				File: r.medium.name(x.number), Length: x.size, Reason: "the file was cut short; if it was in use, nothing says what it held",
+			})
+			if err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
