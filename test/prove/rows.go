@@ -23,6 +23,8 @@ var rows = []row{
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
 	{name: "bit-rot-folder", pkg: "internal/storage", test: "TestEveryBitIsGuarded"},
+	{name: "bit-rot-binary", pkg: "test/chaos", test: "TestABitRotsUnderTheRealBinary"},
+	{name: "errors-binary", pkg: "test/chaos", test: "TestASystemCallFailsUnderTheRealBinary"},
 	{name: "errors", pkg: "internal/storage", test: "TestAnErrorFromEveryCall"},
 	{name: "full-disk", pkg: "internal/storage", test: "TestAFullDiskAtEveryCall"},
 	{name: "files-cut", pkg: "internal/storage", test: "TestEveryFileCutShortOrZeroed"},
