@@ -88,10 +88,8 @@ func (a *API) dynamicBroker(image *metadata.Image) *config.Broker {
 }
 
 // self is this broker as a configuration resource.
-func (a *API) self() metadata.Resource { return ownResource(a.config) }
-
-func ownResource(cfg *config.Broker) metadata.Resource {
-	return metadata.Resource{Type: metadata.ResourceBroker, Name: fmt.Sprint(int32(cfg.NodeID))}
+func (a *API) self() metadata.Resource {
+	return metadata.Resource{Type: metadata.ResourceBroker, Name: fmt.Sprint(int32(a.config.NodeID))}
 }
 
 // topic finds a topic by name.

@@ -6,17 +6,25 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
-// writeBuffer returns a buffer of writeBytes for direct writes and reads.
+// writeBuffer returns a buffer of writeBytes for direct writes.
 func (c *FileCache) writeBuffer(align int) []byte {
-	if b, ok := c.large.Get().(*[writeBytes]byte); ok && uintptr(unsafe.Pointer(b))%uintptr(align) == 0 {
+	if b, ok := c.write.Get().(*[writeBytes]byte); ok && uintptr(unsafe.Pointer(b))%uintptr(align) == 0 {
 		return b[:]
 	}
 	return disk.AlignedBuffer(writeBytes, max(align, minAlignment))
 }
 
+// extentBuffer returns a buffer of extentSize bytes for direct reads.
+func (c *FileCache) extentBuffer() []byte {
+	if b, ok := c.extent.Get().(*[extentSize]byte); ok {
+		return b[:]
+	}
+	return disk.AlignedBuffer(extentSize, minAlignment)
+}
+
 // blockBuffer returns a buffer of BlockSize bytes for direct reads.
 func (c *FileCache) blockBuffer() []byte {
-	if b, ok := c.small.Get().(*[BlockSize]byte); ok {
+	if b, ok := c.block.Get().(*[BlockSize]byte); ok {
 		return b[:]
 	}
 	return disk.AlignedBuffer(BlockSize, minAlignment)
@@ -24,9 +32,12 @@ func (c *FileCache) blockBuffer() []byte {
 
 // recycle takes back a buffer that one of these returned.
 func (c *FileCache) recycle(b []byte) {
-	if cap(b) == writeBytes {
-		c.large.Put((*[writeBytes]byte)(b[:writeBytes]))
-	} else {
-		c.small.Put((*[BlockSize]byte)(b[:BlockSize]))
+	switch cap(b) {
+	case writeBytes:
+		c.write.Put((*[writeBytes]byte)(b[:writeBytes]))
+	case extentSize:
+		c.extent.Put((*[extentSize]byte)(b[:extentSize]))
+	default:
+		c.block.Put((*[BlockSize]byte)(b[:BlockSize]))
 	}
 }

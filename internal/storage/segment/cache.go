@@ -24,8 +24,9 @@ const (
 type FileCache struct {
 	maxOpen int
 	extents extents
-	small   sync.Pool // of *[BlockSize]byte
-	large   sync.Pool // of *[writeBytes]byte
+	block   sync.Pool // of *[BlockSize]byte
+	extent  sync.Pool // of *[extentSize]byte
+	write   sync.Pool // of *[writeBytes]byte
 
 	mu     sync.Mutex // guards the fields below; files are opened and closed without it
 	files  map[fileKey]*openFile

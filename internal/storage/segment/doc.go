@@ -36,7 +36,7 @@
 // the log proves to be whole, and both are reported. A bad transaction index is an error of whoever needs it: its transactions may have
 // begun in earlier segments.
 //
-// Reads of the log go past the page cache too, through a bounded cache of verified extents. A read that goes on where a cached
+// Reads of the log go past the page cache too, through a bounded cache of verified extents. A short read that goes on where a cached
 // block ends brings a whole MiB; any other only the blocks that it needs.
 //
 // # Locks

@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	// extentBlocks is the largest extent: what one direct read of a consumer that catches up brings.
-	extentBlocks = writeBytes / BlockSize
+	// extentBlocks is the largest extent, and what one direct read brings at most: the blocks that a MiB of a log touches, as much as
+	// consumers ask for by default (max.partition.fetch.bytes).
+	extentBlocks = 1<<20/BlockSize + 1
+	extentSize   = extentBlocks * BlockSize
 	// extentBytes bounds the extents that are kept: one for each of so many readers that catch up at the same time.
 	extentBytes = 16 << 20
 	// borrowedBytes bounds all large extents, kept or in use by readers. Beyond it a reader gets a block at a time, so that a
@@ -46,7 +48,7 @@ func (c *FileCache) newExtent(s *Segment, first, blocks int64) *extent {
 	if blocks == 1 {
 		e.data = c.blockBuffer()
 	} else {
-		e.data = c.writeBuffer(minAlignment)
+		e.data = c.extentBuffer()
 	}
 	c.extents.mu.Lock()
 	defer c.extents.mu.Unlock()
@@ -55,7 +57,9 @@ func (c *FileCache) newExtent(s *Segment, first, blocks int64) *extent {
 }
 
 // findExtent returns the extent that holds a block, for the caller to release. If there is none, blocks says how many to read: want,
-// as much as an extent holds if ahead is set and the block before is there, or one when memory is short.
+// as much as an extent holds if that is little, ahead is set and the block before is there, or one when memory is short.
+//
+// Of what is much no more is read than is wanted now: the rest would have left the processor's caches by the time it is sent.
 func (c *FileCache) findExtent(s *Segment, block, want int64, ahead bool) (e *extent, blocks int64) {
 	x := &c.extents
 	x.mu.Lock()
@@ -66,9 +70,9 @@ func (c *FileCache) findExtent(s *Segment, block, want int64, ahead bool) (e *ex
 		return e, 0
 	}
 	switch {
-	case x.live+writeBytes > borrowedBytes:
+	case x.live+extentSize > borrowedBytes:
 		return nil, 1
-	case ahead && x.blocks[blockKey{s, block - 1}] != nil:
+	case ahead && want < extentBlocks/2 && x.blocks[blockKey{s, block - 1}] != nil:
 		return nil, extentBlocks
 	}
 	return nil, min(want, extentBlocks)
