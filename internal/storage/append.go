@@ -115,6 +115,9 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 	h.BaseOffset, h.LeaderEpoch = p.end, p.e.cfg.LeaderEpoch
 	record.SetBaseOffset(batch, h.BaseOffset)
 	record.SetLeaderEpoch(batch, h.LeaderEpoch)
+	if roll {
+		p.tail.Align(p.endPos)
+	}
 	pos, err := p.tail.Append(batch)
 	if err != nil {
 		return Appended{}, fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -175,6 +178,7 @@ func (p *Partition) rollLocked(group wal.Sequence) {
 	s := newSegmentRef(p.end, p.endPos)
 	s.roll = group
 	p.segments = append(p.segments, s)
+	p.tail.Align(s.start)
 	p.changed = true
 }
 

@@ -213,6 +213,10 @@ func (t tailSource) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// View implements segment.Viewer. The tail keeps the bytes from flushedPos on, and with them the block that they are in, as long as
+// p.flushMu is held.
+func (t tailSource) View(off, n int64) []byte { return t.p.tail.View(t.start+off, n) }
+
 // flushedTo notes that every byte before pos is in a segment, and lets the tail forget what consumers that keep up have
 // probably read.
 func (p *Partition) flushedTo(pos int64, end base.Offset) {
@@ -243,6 +247,19 @@ func (p *Partition) forgetFlushed() {
 	}
 	p.mu.Unlock()
 	p.tail.ReleaseTo(pos)
+}
+
+// shrinkTail lets the tail take less memory for what is left in it, if nobody is writing that.
+func (p *Partition) shrinkTail() {
+	if !p.flushMu.TryLock() {
+		return
+	}
+	defer p.flushMu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hwPos == p.endPos {
+		p.tail.Shrink()
+	}
 }
 
 // openForWrite makes the segment, and the partition's folder, if they do not exist.

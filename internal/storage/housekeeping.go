@@ -174,6 +174,7 @@ func (e *Engine) relieve() {
 	partitions := e.snapshot()
 	for _, p := range partitions {
 		p.forgetFlushed()
+		p.shrinkTail()
 	}
 	waiting := make(map[*Partition]int64, len(partitions))
 	for _, p := range partitions {

@@ -140,6 +140,7 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	pos += rec.Active.Size
 	p.flushing = len(p.segments) - 1
 	p.tail = p.e.pool.NewTail(pos)
+	p.tail.Align(p.segments[p.flushing].start)
 	p.flushedPos, p.endPos, p.hwPos = pos, pos, pos
 	p.flushedEnd, p.end, p.hw = rec.FlushedEnd, rec.FlushedEnd, rec.FlushedEnd
 	p.logStart, p.epochs = rec.LogStart, rec.Epochs

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
@@ -71,6 +73,58 @@ func (d *directFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, ErrMisaligned
 	}
 	return d.f.WriteAt(p, off)
+}
+
+// maxVec is how many pieces one system call takes (IOV_MAX).
+const maxVec = 1024
+
+var vecs = sync.Pool{New: func() any { return new([]unix.Iovec) }}
+
+// writeVec implements vectored. It makes the system call itself: the race detector would take bytes that others write meanwhile, on
+// purpose, for a race.
+func (d *directFile) writeVec(bufs [][]byte, off int64) error {
+	iov := vecs.Get().(*[]unix.Iovec)
+	defer func() {
+		clear(*iov)
+		*iov = (*iov)[:0]
+		vecs.Put(iov)
+	}()
+	for _, b := range bufs {
+		v := unix.Iovec{Base: unsafe.SliceData(b)}
+		v.SetLen(len(b))
+		*iov = append(*iov, v)
+	}
+	fd := d.f.Fd()
+	for rest := *iov; len(rest) > 0; {
+		n, _, errno := unix.Syscall6(unix.SYS_PWRITEV, fd, uintptr(unsafe.Pointer(&rest[0])), uintptr(min(len(rest), maxVec)), uintptr(off), 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno == 0 && n == 0 {
+			errno = unix.EIO
+		}
+		if errno != 0 {
+			return &os.PathError{Op: "pwritev", Path: d.f.Name(), Err: errno}
+		}
+		off += int64(n)
+		rest = skipVec(rest, n)
+	}
+	runtime.KeepAlive(d.f)
+	runtime.KeepAlive(bufs)
+	return nil
+}
+
+// skipVec is iov without its first n bytes.
+func skipVec(iov []unix.Iovec, n uintptr) []unix.Iovec {
+	for len(iov) > 0 && n >= uintptr(iov[0].Len) {
+		n -= uintptr(iov[0].Len)
+		iov = iov[1:]
+	}
+	if n > 0 {
+		iov[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(iov[0].Base), n))
+		iov[0].SetLen(int(uintptr(iov[0].Len) - n))
+	}
+	return iov
 }
 
 // bounceBytes is the size of the buffer through which unaligned reads go.

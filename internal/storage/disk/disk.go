@@ -77,6 +77,39 @@ func AlignedBuffer(size, align int) []byte {
 	return b[skip : skip+size : skip+size]
 }
 
+// WriteVec writes bufs one after the other at off, in one write of f. The address and length of each must be multiples of f's alignment, as off
+// must. It costs no copy where f is a direct file of the machine.
+//
+// While it runs, bytes of bufs may change that nobody will ever read back.
+func WriteVec(f DirectFile, bufs [][]byte, off int64) error {
+	total := 0
+	for _, b := range bufs {
+		if !Aligned(b, off, f.Alignment()) {
+			return ErrMisaligned
+		}
+		total += len(b)
+	}
+	if v, ok := f.(vectored); ok {
+		return v.writeVec(bufs, off)
+	}
+	if len(bufs) == 1 {
+		_, err := f.WriteAt(bufs[0], off)
+		return err
+	}
+	joined := AlignedBuffer(total, f.Alignment())
+	n := 0
+	for _, b := range bufs {
+		n += copy(joined[n:], b)
+	}
+	_, err := f.WriteAt(joined, off)
+	return err
+}
+
+// vectored is a DirectFile that gathers what it writes.
+type vectored interface {
+	writeVec(bufs [][]byte, off int64) error
+}
+
 // SyncDir makes the entries of dir durable: files made in it, renamed into it and removed from it.
 func SyncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -87,6 +88,17 @@ func testDirectFile(t *testing.T, fs FS, name string, synced bool) {
 			t.Fatalf("misaligned write of %d bytes at %d: %v, want ErrMisaligned", len(m.b), m.off, err)
 		}
 	}
+	readEverywhere(t, f, want)
+	copy(want[2*align:], AlignedBuffer(3*align, align)) // what is written twice ends as it was written last
+	pieces := [][]byte{want[align : 2*align], want[3*align : 5*align], want[:align]}
+	if err := WriteVec(f, pieces, int64(align)); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteVec(f, [][]byte{want[:align], want[1 : align+1]}, 0); !errors.Is(err, ErrMisaligned) {
+		t.Fatalf("misaligned write of two pieces: %v, want ErrMisaligned", err)
+	}
+	gathered := slices.Concat(want[:align], pieces[0], pieces[1], pieces[2])
+	copy(want, gathered)
 	readEverywhere(t, f, want)
 	// A ragged end, as a file that was cut has it.
 	closeFile(t, f)

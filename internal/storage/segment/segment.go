@@ -68,6 +68,14 @@ type Source interface {
 	ReadAt(p []byte, off int64) (int, error)
 }
 
+// Viewer is a Source whose memory can be written from.
+type Viewer interface {
+	Source
+	// View returns the memory that holds offset off, up to n bytes of it, or nil if it has it not. Negative offsets are those of bytes
+	// that were written before. The memory stays what it is until WriteFrom has returned.
+	View(off, n int64) []byte
+}
+
 // Segment is one segment of a partition, active or sealed.
 //
 // Write, WriteFrom, Sync, Seal, RestoreRagged and Shrink are called by one goroutine at a time; everything else is safe at any

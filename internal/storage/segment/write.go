@@ -22,12 +22,13 @@ const (
 
 // writing belongs to the one goroutine that writes.
 type writing struct {
-	align   int    // of the log's direct writes, 0 before the first
-	trimmed bool   // what an earlier life may have left behind the files' ends is gone
-	listed  bool   // the files are in the folder, durably
-	dirty   bool   // something was written since the last Sync
-	checked bool   // the last block is what the state says, or was given up
-	sealing *State // what Seal has begun to write
+	align   int      // of the log's direct writes, 0 before the first
+	trimmed bool     // what an earlier life may have left behind the files' ends is gone
+	listed  bool     // the files are in the folder, durably
+	dirty   bool     // something was written since the last Sync
+	checked bool     // the last block is what the state says, or was given up
+	sealing *State   // what Seal has begun to write
+	views   [][]byte // spare memory of writeViews
 }
 
 // Write extends the segment at Size() by data, which is exactly batches in order. Only batches that can never be taken back may be
@@ -42,8 +43,8 @@ func (s *Segment) Write(data []byte, batches []BatchMeta) error {
 	return s.WriteFrom(bytes.NewReader(data), int64(len(data)), batches)
 }
 
-// WriteFrom is Write with the n bytes of src from 0 on, which are read straight into the aligned buffers that are written: one copy
-// less. An error of src is returned as it is and leaves the segment failed, as that of a write does.
+// WriteFrom is Write with the n bytes of src from 0 on, which are read straight into the aligned buffers that are written, or, where src
+// is a Viewer and has them in memory as the file will have them, written without a copy. An error of src is returned as it is and leaves the segment failed, as that of a write does.
 func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	if err := s.failed(); err != nil {
 		return err
@@ -109,30 +110,80 @@ func (s *Segment) plan(n int64, batches []BatchMeta) (*indexer, error) {
 // writeAligned writes ragged and n bytes of src from the last aligned position on, as far as they fill aligned blocks, and returns
 // what is left.
 func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []byte, blocks *blockSummer) ([]byte, error) {
-	align := f.Alignment()
-	buf := s.o.Files.writeBuffer(align)
-	defer s.o.Files.recycle(buf)
-	have := copy(buf, ragged)
-	at := s.Size() - int64(have)
-	for read := int64(0); read < n; {
-		fresh := buf[have:min(int64(len(buf)), int64(have)+n-read)]
-		if err := readFull(src, fresh, read); err != nil {
+	align := int64(f.Alignment())
+	viewer, _ := src.(Viewer)
+	off := -int64(len(ragged)) // in src; negative in the ragged block
+	for n-off >= align {
+		piece := min((n-off)&^(align-1), writeBytes)
+		wrote, err := int64(0), error(nil)
+		if viewer != nil {
+			wrote, err = s.writeViews(f, viewer, off, piece, blocks)
+		}
+		if wrote == 0 && err == nil {
+			if viewer != nil && off < 0 {
+				piece = align // what comes after the ragged block may be in memory as it has to be
+			}
+			wrote, err = piece, s.writeCopy(f, src, off, piece, ragged, blocks)
+		}
+		if err != nil {
 			return nil, err
 		}
-		blocks.add(fresh)
-		read += int64(len(fresh))
-		have += len(fresh)
-		whole := have &^ (align - 1)
-		if whole == 0 {
-			continue
-		}
-		if _, err := f.WriteAt(buf[:whole], at); err != nil {
-			return nil, err
-		}
-		at += int64(whole)
-		have = copy(buf, buf[whole:have])
+		off += wrote
 	}
-	return bytes.Clone(buf[:have]), nil
+	left := make([]byte, n-off)
+	have := 0
+	if off < 0 {
+		have = copy(left, ragged)
+	}
+	if err := readFull(src, left[have:], off+int64(have)); err != nil {
+		return nil, err
+	}
+	blocks.add(left[have:])
+	return left, nil
+}
+
+// writeViews writes up to n bytes from offset off of src on, which is at an aligned position, straight from where they are. It returns
+// how many: none if they do not lie in memory as a direct write needs it.
+func (s *Segment) writeViews(f disk.DirectFile, src Viewer, off, n int64, blocks *blockSummer) (int64, error) {
+	align := f.Alignment()
+	views, have := s.writing.views[:0], int64(0)
+	for have < n {
+		v := src.View(off+have, n-have)
+		v = v[:len(v)&^(align-1)]
+		if len(v) == 0 || !disk.Aligned(v, 0, align) {
+			break
+		}
+		views, have = append(views, v), have+int64(len(v))
+	}
+	if have == 0 {
+		return 0, nil
+	}
+	summed := max(0, -off) // those of the ragged block
+	for _, v := range views {
+		blocks.add(v[summed:])
+		summed = 0
+	}
+	err := disk.WriteVec(f, views, s.Size()+off)
+	clear(views)
+	s.writing.views = views
+	return have, err
+}
+
+// writeCopy writes n bytes from offset off of src on, through a buffer; before offset 0 they are those of ragged.
+func (s *Segment) writeCopy(f disk.DirectFile, src Source, off, n int64, ragged []byte, blocks *blockSummer) error {
+	buf := s.o.Files.writeBuffer(f.Alignment())
+	defer s.o.Files.recycle(buf)
+	have := 0
+	if off < 0 {
+		have = copy(buf[:n], ragged)
+	}
+	fresh := buf[have:n]
+	if err := readFull(src, fresh, off+int64(have)); err != nil {
+		return err
+	}
+	blocks.add(fresh)
+	_, err := f.WriteAt(buf[:n], s.Size()+off)
+	return err
 }
 
 // blockSummer computes block CRCs of bytes as they are appended.

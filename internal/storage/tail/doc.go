@@ -8,8 +8,11 @@
 //
 // A [Pool] maps chunks of 1 MiB from the system and cuts each into slabs of one size class: 4, 16, 64, 256 KiB or the
 // whole chunk. A tail takes a new slab when its last is full, of about half the size of what it already holds, so slabs
-// grow with what arrives between two releases, and ten thousand partitions that trickle hold 4 KiB each. When a release
-// leaves a little in a large slab it moves to a small one; a tail that is empty holds none.
+// grow with what arrives between two releases, and ten thousand partitions that trickle hold 4 KiB each. [Tail.Shrink] moves a
+// little that is left in a large slab to a small one; a tail that is empty holds none.
+//
+// Bytes lie in memory as they will in the segment's blocks ([Tail.Align]), so that whole blocks are written from where they are
+// ([Tail.View]).
 //
 //	chunk (mmap, 1 MiB)   [slab][slab][slab]...      one class per chunk, a bitmap of the free ones
 //	tail                   slab → slab → slab        positions rise; the first and the last may be partly used
@@ -25,7 +28,8 @@
 //
 // # Safety
 //
-// Slices of slabs never leave the package: readers get copies made under the tail's lock. With [Poison], and always under
+// Readers get copies made under the tail's lock. Only a [Tail.View] is the memory itself, for the writers of wal and segments, who
+// know that it is not released before they have written it. With [Poison], and always under
 // the race detector, a freed slab is overwritten and its pattern is checked when it is taken again, so that a use after
 // free shows as garbage in a test and a write after free as a panic.
 //

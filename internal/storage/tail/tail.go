@@ -21,20 +21,50 @@ type Tail struct {
 	mu     sync.RWMutex // guards the fields below
 	start  int64        // position of the oldest readable byte
 	end    int64        // position after the newest
+	base   int64        // position whose address would be aligned: see Align
 	pieces []piece      // in order of position, without gaps, from at or before start to at or after end
 	closed bool
 }
 
-// piece is a slab and the stream position of its first byte.
+// Alignment is that of the addresses of positions: see Tail.Align.
+const Alignment = smallestSlab
+
+// piece is a slab, or a part of one, and the stream positions of its bytes.
 type piece struct {
-	slab slab
-	pos  int64
+	slab  slab
+	skip  int   // unused bytes at the slab's beginning
+	pos   int64 // of the first byte
+	limit int64 // of the byte after the last that fits
 }
 
-func (p piece) limit() int64 { return p.pos + int64(p.slab.size()) }
+// from is the piece's memory from pos on.
+func (p piece) from(pos int64) []byte {
+	return p.slab.bytes()[p.skip+int(pos-p.pos) : p.skip+int(p.limit-p.pos)]
+}
 
 // NewTail returns an empty tail whose first byte will be at stream position start. It holds no slab until the first Append.
 func (p *Pool) NewTail(start int64) *Tail { return &Tail{pool: p, start: start, end: start} }
+
+// Align has the bytes from End on placed so that the address of each is congruent to its distance from base modulo Alignment. So a file whose
+// first byte is at base can be written straight from the tail: see View. Initially base is 0.
+func (t *Tail) Align(base int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.base == base {
+		return
+	}
+	t.base = base
+	if n := len(t.pieces); n > 0 {
+		t.pieces[n-1].limit = t.end // the rest of the slab has the old alignment
+	}
+	for n := len(t.pieces); n > 0 && t.pieces[n-1].pos >= t.end; n = len(t.pieces) { // nothing is in it
+		t.pool.give(t.pieces[n-1].slab)
+		t.pieces = t.pieces[:n-1]
+	}
+}
+
+// skipAt is how many bytes of a slab come before position pos.
+func (t *Tail) skipAt(pos int64) int { return int(pos-t.base) & (Alignment - 1) }
 
 // Append copies b to the end and returns the position of its first byte. It consumes len(b) bytes that the caller has
 // reserved with Pool.Acquire, never blocks, and keeps no reference to b.
@@ -51,8 +81,7 @@ func (t *Tail) Append(b []byte) (pos int64, err error) {
 		return 0, err
 	}
 	for at := t.findLocked(pos); len(b) > 0; at++ {
-		p := t.pieces[at]
-		n := copy(p.slab.bytes()[t.end-p.pos:], b)
+		n := copy(t.pieces[at].from(t.end), b)
 		t.end += int64(n)
 		b = b[n:]
 	}
@@ -65,23 +94,22 @@ func (t *Tail) Append(b []byte) (pos int64, err error) {
 func (t *Tail) growLocked(n int) error {
 	limit := t.end
 	if len(t.pieces) > 0 {
-		limit = t.pieces[len(t.pieces)-1].limit()
+		limit = t.pieces[len(t.pieces)-1].limit
 	}
-	for need := t.end + int64(n) - limit; need > 0; {
-		s, err := t.pool.take(max(classHolding(need), classWithin((t.end-t.start)/2)))
+	for end := t.end + int64(n); limit < end; limit = t.pieces[len(t.pieces)-1].limit {
+		skip := t.skipAt(limit)
+		s, err := t.pool.take(max(classHolding(int64(skip)+end-limit), classWithin((t.end-t.start)/2)))
 		if err != nil {
 			return fmt.Errorf("tail: map a slab: %w", err)
 		}
-		t.pieces = append(t.pieces, piece{slab: s, pos: limit})
-		limit += int64(s.size())
-		need -= int64(s.size())
+		t.pieces = append(t.pieces, piece{slab: s, skip: skip, pos: limit, limit: limit + int64(s.size()-skip)})
 	}
 	return nil
 }
 
 // findLocked returns the index of the piece that holds pos, len(pieces) when pos is past all of them.
 func (t *Tail) findLocked(pos int64) int {
-	return sort.Search(len(t.pieces), func(i int) bool { return pos < t.pieces[i].limit() })
+	return sort.Search(len(t.pieces), func(i int) bool { return pos < t.pieces[i].limit })
 }
 
 // ReadAt copies bytes from pos on into dst and returns how many: fewer than len(dst) at End, or when a release overtakes a
@@ -108,8 +136,7 @@ func (t *Tail) readPiece(dst []byte, pos int64) (n int, ok bool) {
 	}
 	dst = dst[:min(int64(len(dst)), t.end-pos)]
 	for at := t.findLocked(pos); n < len(dst); at++ {
-		p := t.pieces[at]
-		n += copy(dst[n:], p.slab.bytes()[pos+int64(n)-p.pos:])
+		n += copy(dst[n:], t.pieces[at].from(pos+int64(n)))
 	}
 	return n, true
 }
@@ -140,23 +167,42 @@ func (t *Tail) ReleaseTo(pos int64) {
 	kept := copy(t.pieces, t.pieces[free:])
 	clear(t.pieces[kept:])
 	t.pieces = t.pieces[:kept]
-	t.shrinkLocked()
 }
 
-// shrinkLocked moves a small remainder out of a large slab, so that what a partition leaves behind when it stops costs no more
-// than four times its size (or the smallest slab).
-func (t *Tail) shrinkLocked() {
+// View returns the memory that holds position pos, up to n bytes of it: what one slab holds. It is nil at or past End, and for bytes
+// that were released, though some before Start may still be there.
+//
+// It stays what it is until the bytes from pos on are released, or Shrink or Close is called: the caller sees to it that they are not.
+func (t *Tail) View(pos, n int64) []byte {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	at := t.findLocked(pos)
+	if pos >= t.end || at == len(t.pieces) || pos < t.pieces[at].pos {
+		return nil
+	}
+	n = min(n, t.end-pos, t.pieces[at].limit-pos)
+	return t.pieces[at].from(pos)[:n:n]
+}
+
+// Shrink moves a small remainder out of a large slab, so that it costs no more than four times its size (or the smallest slab).
+// Nobody may hold a View.
+func (t *Tail) Shrink() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	live := t.end - t.start
-	if len(t.pieces) != 1 || int(t.pieces[0].slab.class) <= classHolding(live) {
+	skip := t.skipAt(t.start)
+	class := classHolding(int64(skip) + live)
+	if len(t.pieces) != 1 || int(t.pieces[0].slab.class) <= class {
 		return
 	}
 	old := t.pieces[0]
-	s, err := t.pool.take(classHolding(live))
+	s, err := t.pool.take(class)
 	if err != nil {
 		return // a matter of thrift only
 	}
-	copy(s.bytes(), old.slab.bytes()[t.start-old.pos:t.end-old.pos])
-	t.pieces[0] = piece{slab: s, pos: t.start}
+	p := piece{slab: s, skip: skip, pos: t.start, limit: t.start + int64(s.size()-skip)}
+	copy(p.from(t.start), old.from(t.start)[:live])
+	t.pieces[0] = p
 	t.pool.give(old.slab)
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 )
@@ -202,13 +203,15 @@ func TestSlabsFollowTheRate(t *testing.T) {
 	if n := len(tl.pieces); n > 40 {
 		t.Errorf("8 MiB are in %d slabs: they did not grow", n)
 	}
-	keep := tl.End() - 3000
+	keep := tl.End() &^ (Alignment - 1)
+	left := int(tl.End() - keep)
 	tl.ReleaseTo(keep)
+	tl.Shrink()
 	if got := p.InUse(); got != smallestSlab {
-		t.Errorf("3,000 bytes left behind hold %d, want %d", got, smallestSlab)
+		t.Errorf("%d bytes left behind hold %d, want %d", left, got, smallestSlab)
 	}
 	got := make([]byte, 4000)
-	if n, ok := tl.ReadAt(got, keep); !ok || !bytes.Equal(got[:n], stream(keep, 3000)) {
+	if n, ok := tl.ReadAt(got, keep); !ok || !bytes.Equal(got[:n], stream(keep, left)) {
 		t.Error("the remainder changed when it moved")
 	}
 	tl.ReleaseTo(tl.End())
@@ -298,5 +301,54 @@ func BenchmarkReadAt(b *testing.B) {
 	b.ReportAllocs()
 	for pos := int64(0); b.Loop(); pos = (pos + int64(len(dst))) % (8 << 20) {
 		tl.ReadAt(dst, pos)
+	}
+}
+
+// TestViewsLieAsInAFile appends and releases at random, with segments that begin now and then, and looks at what a writer of segments
+// would get.
+func TestViewsLieAsInAFile(t *testing.T) {
+	const seed = 4
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, seed))
+	pool := NewPool(64<<20, Poison())
+	defer pool.Close()
+	tl := pool.NewTail(12_345)
+	base := int64(0)
+	var model []byte // from position 12,345 on
+	at := func(pos int64) int64 { return pos - 12_345 }
+	for range 2000 {
+		if random.IntN(20) == 0 {
+			base = tl.End()
+			tl.Align(base)
+		}
+		b := make([]byte, 1+random.IntN(1<<(1+random.IntN(17))))
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		mustAppend(t, tl, b)
+		model = append(model, b...)
+		if random.IntN(3) == 0 {
+			tl.ReleaseTo(tl.Start() + random.Int64N(tl.End()-tl.Start()+1))
+		}
+		if random.IntN(10) == 0 {
+			tl.Shrink()
+		}
+		for pos := max(tl.Start(), base); pos < tl.End(); {
+			v := tl.View(pos, tl.End()-pos)
+			if len(v) == 0 || !bytes.Equal(v, model[at(pos):][:len(v)]) {
+				t.Fatalf("view at %d of %d..%d: %d bytes, not those that were appended", pos, tl.Start(), tl.End(), len(v))
+			}
+			if got, want := int64(uintptr(unsafe.Pointer(&v[0])))%Alignment, (pos-base)%Alignment; got != want {
+				t.Fatalf("position %d, base %d: address %d modulo %d, want %d", pos, base, got, Alignment, want)
+			}
+			pos += int64(len(v))
+		}
+	}
+	if v := tl.View(tl.End(), 1); v != nil {
+		t.Errorf("a view past the end has %d bytes", len(v))
+	}
+	tl.Close()
+	if n := pool.InUse(); n != 0 {
+		t.Errorf("%d bytes in use after Close", n)
 	}
 }
