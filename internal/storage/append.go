@@ -132,6 +132,7 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 	}
 	group := p.e.log.Append(&room.wal, wal.Entry{
 		Kind: wal.Batches, Partition: p.id, FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Data: batch,
+		CRC: record.WholeCRC(batch), Summed: true,
 	}, p.e)
 	p.acceptLocked(batch, h, pos, group)
 	p.commits = appendCommit(p.commits, commit{group, p.end, p.endPos})

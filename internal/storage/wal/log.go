@@ -87,7 +87,10 @@ const never = ^Sequence(0)
 // The reservation must have been made for at least len(e.Data) bytes; one entry of it is used up. c may be nil.
 // After the wal failed or was closed the entry goes nowhere, and Wait for the returned sequence says so.
 func (l *Log) Append(r *Reservation, e Entry, c Committer) Sequence {
-	crc := crcOf(e.Data)
+	crc := e.CRC
+	if !e.Summed {
+		crc = crcOf(e.Data)
+	}
 	var own *group // an entry too large for the others gets its own group, made outside the lock
 	if size := groupSize(int64(len(e.Data)), 1, l.block); size > int64(l.cfg.GroupBytes) {
 		own = &group{buf: disk.AlignedBuffer(int(size), int(l.block)), end: groupHeaderBytes}

@@ -55,6 +55,9 @@ type Entry struct {
 	FirstOffset, LastOffset base.Offset
 	// Data is the payload. Append copies it; in replay it is valid only until the callback returns.
 	Data []byte
+	// CRC is the CRC32C of Data if Summed says that the caller knows it; else Append computes it.
+	CRC    uint32
+	Summed bool
 }
 
 // Committer is told when a group that holds one of its entries became durable: once per group, however many entries it holds, on the
