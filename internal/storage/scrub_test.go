@@ -2,10 +2,13 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -365,4 +368,30 @@ func TestAppendsOutliveDamageBeforeThem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A scrub keeps to its pace, and ends when it is told to.
+func TestScrubKeepsToItsPace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, cfg, _, _ := scrubbed(t)
+		e, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close(context.Background())
+		began, read := time.Now(), int64(0)
+		if err := e.Scrub(t.Context(), ScrubOptions{BytesPerSecond: 100_000, Progress: func(n int64) { read += n }}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began).Seconds(); took < float64(read)/100_000-1 || took > float64(read)/100_000+1 || read < 800_000 {
+			t.Errorf("%d bytes took %.1f s", read, took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		began = time.Now()
+		if err := e.Scrub(ctx, ScrubOptions{BytesPerSecond: 100_000}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
 }

@@ -26,6 +26,7 @@ var rows = []row{
 	{name: "bit-rot-binary", pkg: "test/chaos", test: "TestABitRotsUnderTheRealBinary"},
 	{name: "errors-binary", pkg: "test/chaos", test: "TestASystemCallFailsUnderTheRealBinary"},
 	{name: "errors", pkg: "internal/storage", test: "TestAnErrorFromEveryCall"},
+	{name: "errors-snapshot", pkg: "internal/coordinator", test: "TestAnErrorFromEveryCallOfASnapshot"},
 	{name: "full-disk", pkg: "internal/storage", test: "TestAFullDiskAtEveryCall"},
 	{name: "files-cut", pkg: "internal/storage", test: "TestEveryFileCutShortOrZeroed"},
 }
