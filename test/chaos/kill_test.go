@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,9 +40,15 @@ var smallBroker = []string{
 //   - no committed offset ever went back behind an acknowledged commit or beyond the log, and the group was given every record;
 //   - a topic whose creation was acknowledged exists, one whose deletion was acknowledged does not.
 //
-// TIMES says how often, SEED replays the moments.
+// KILLS says how often, as TIMES does for every proof; SEED replays the moments.
 func TestKillNineLosesNothing(t *testing.T) {
-	kills, seed := proof.Times(t, 20, 60, 20_000), proof.Seed(t)
+	kills, seed := proof.Times(t, 50, 60, 20_000), proof.Seed(t)
+	if asked := os.Getenv("KILLS"); asked != "" {
+		var err error
+		if kills, err = strconv.Atoi(asked); err != nil {
+			t.Fatalf("KILLS: %v", err)
+		}
+	}
 	row := proof.Start(t, "sigkill", "kills under load", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
