@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/ottlaio/ottla/bench/load"
 )
 
@@ -58,16 +60,44 @@ func runMany(ctx context.Context, r *sideRun) error {
 	if err := r.restart(ctx, "many-restart", all); err != nil {
 		return err
 	}
-	if _, err := r.fill(ctx, all, max(r.firstCycle(), walBytes)); err != nil {
+	if err := r.fillThrough(ctx, all, max(r.firstCycle(), walBytes)); err != nil {
 		return err
 	}
+	r.phase("filled")
 	if err := r.broker.Kill(); err != nil {
 		return err
 	}
 	return r.restart(ctx, "many-recover", all)
 }
 
-// restart starts the stopped broker again and puts the time until it has acknowledged a record to one partition of each topic.
+// retryAfter is how long a client waits before it sends again what was refused, as retry.backoff.ms has it.
+const retryAfter = 100 * time.Millisecond
+
+// fillThrough fills as clients do: what the broker refuses for the moment is sent again. It notes how often that was.
+func (r *sideRun) fillThrough(ctx context.Context, all []load.Partition, n int64) error {
+	refused := 0
+	var last error
+	for written := int64(0); written < n; {
+		more, err := r.fill(ctx, all, n-written)
+		written += more
+		if err != nil {
+			if ctx.Err() != nil || !kerr.IsRetriable(err) {
+				return err
+			}
+			refused, last = refused+1, err
+			if err := wait(ctx, retryAfter); err != nil {
+				return err
+			}
+		}
+	}
+	if refused > 0 {
+		r.report.Note(fmt.Sprintf("While %d partitions were filled %s refused records %d times, and they were sent again: %v", len(all), r.side.Name, refused, last))
+	}
+	return nil
+}
+
+// restart starts the stopped broker again and puts the time until it has acknowledged a record to one partition of each topic. It returns
+// when all partitions have: Kafka takes up their leadership one after the other.
 func (r *sideRun) restart(ctx context.Context, figure string, all []load.Partition) error {
 	var some []load.Partition
 	for i := 0; i < len(all); i += manyPartitions {
@@ -82,5 +112,5 @@ func (r *sideRun) restart(ctx context.Context, figure string, all []load.Partiti
 	took := time.Since(r.broker.Started)
 	r.put(figure, took.Seconds()*1e3)
 	r.phase("%s: %v", figure, took.Round(time.Millisecond))
-	return nil
+	return load.WaitWritable(ctx, r.broker.Addr, all)
 }

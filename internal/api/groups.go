@@ -23,8 +23,7 @@ import (
 //     join or sync is answered when the other members have come, so the later answers of the same connection wait with it. A broker
 //     that is about to stop does not wait for them: NOT_COORDINATOR.
 //   - What each version changed stands with the state machine: see the methods of group.Machine.
-//
-// Left out on purpose: groups of the consumer protocol (KIP-848), of which there can be none yet.
+//   - In a consumer group they serve members that have not been brought over to its protocol yet.
 
 func (a *API) joinGroup(_ context.Context, c *call, req *kmsg.JoinGroupRequest) (wire.Pending, error) {
 	pending := a.groups.JoinGroup(groupClient(c), req)

@@ -57,6 +57,8 @@ func table() []api {
 		serve(60, 0, 2, typed((*API).describeCluster)),
 		serve(61, 0, 0, typed((*API).describeProducers)),
 		serve(64, 0, 0, typed((*API).unregisterBroker)),
+		serve(68, 0, 1, typed((*API).consumerGroupHeartbeat)),
+		serve(69, 0, 1, typed((*API).consumerGroupDescribe)),
 		serve(74, 0, 1, typed((*API).listConfigResources)),
 		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
 	}

@@ -23,7 +23,6 @@ var missing = map[int16]string{
 	48: "DescribeClientQuotas", 49: "AlterClientQuotas",
 	50: "DescribeUserSCRAMCredentials", 51: "AlterUserSCRAMCredentials",
 	65: "DescribeTransactions", 66: "ListTransactions",
-	68: "ConsumerGroupHeartbeat", 69: "ConsumerGroupDescribe",
 	76: "ShareGroupHeartbeat", 77: "ShareGroupDescribe", 78: "ShareFetch", 79: "ShareAcknowledge",
 	80: "AddRaftVoter", 81: "RemoveRaftVoter",
 	83: "InitializeShareGroupState", 84: "ReadShareGroupState", 85: "WriteShareGroupState", 86: "DeleteShareGroupState",

@@ -88,8 +88,10 @@ func (a *API) dynamicBroker(image *metadata.Image) *config.Broker {
 }
 
 // self is this broker as a configuration resource.
-func (a *API) self() metadata.Resource {
-	return metadata.Resource{Type: metadata.ResourceBroker, Name: fmt.Sprint(int32(a.config.NodeID))}
+func (a *API) self() metadata.Resource { return ownResource(a.config) }
+
+func ownResource(cfg *config.Broker) metadata.Resource {
+	return metadata.Resource{Type: metadata.ResourceBroker, Name: fmt.Sprint(int32(cfg.NodeID))}
 }
 
 // topic finds a topic by name.

@@ -71,6 +71,13 @@ type Broker struct {
 	GroupMinSessionTimeout        time.Duration // group.min.session.timeout.ms
 	GroupMaxSessionTimeout        time.Duration // group.max.session.timeout.ms
 	GroupMaxSize                  int           // group.max.size
+	GroupProtocols                []string      // group.coordinator.rebalance.protocols, in lower case
+
+	// Consumer groups. What a group may set for itself comes from Consumer.
+	ConsumerGroupAssignors    []string      // group.consumer.assignors
+	ConsumerGroupMaxSize      int           // group.consumer.max.size
+	ConsumerGroupMigration    string        // group.consumer.migration.policy
+	ConsumerGroupRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 
 	// Transactions.
 	TransactionMaxTimeout time.Duration // transaction.max.timeout.ms
@@ -147,6 +154,13 @@ func (b *Broker) fill() {
 	b.GroupMinSessionTimeout = v.millis("group.min.session.timeout.ms")
 	b.GroupMaxSessionTimeout = v.millis("group.max.session.timeout.ms")
 	b.GroupMaxSize = int(v.int("group.max.size"))
+	for _, p := range v.words("group.coordinator.rebalance.protocols") {
+		b.GroupProtocols = append(b.GroupProtocols, strings.ToLower(p))
+	}
+	b.ConsumerGroupAssignors = v.words("group.consumer.assignors")
+	b.ConsumerGroupMaxSize = int(v.int("group.consumer.max.size"))
+	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
+	b.ConsumerGroupRegexRefresh = v.millis("group.consumer.regex.refresh.interval.ms")
 	b.TransactionMaxTimeout = v.millis("transaction.max.timeout.ms")
 	b.AckWhen = AckWhen(v.string("ottla.ack.when"))
 	b.WALMaxBytes = v.int("ottla.wal.max.bytes")

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ResolveGroup returns the settings of a group in order of name: its own over the broker's.
@@ -55,6 +56,18 @@ func ValidateGroup(group map[string]string, broker *Broker) error {
 		}
 	}
 	return nil
+}
+
+// GroupMillis returns a group's setting that is a number of milliseconds: its own, held within the broker's bounds of now, or else the
+// broker's.
+func GroupMillis(group map[string]string, broker *Broker, name string) time.Duration {
+	v := broker.values
+	value := v.int(GroupDef(name).Synonym)
+	if own, err := strconv.ParseInt(trim(group[name]), 10, 64); err == nil {
+		kind, rest, _ := strings.Cut(name, ".")
+		value = min(max(own, v.int("group."+kind+".min."+rest)), v.int("group."+kind+".max."+rest))
+	}
+	return Millis(value)
 }
 
 // checkGroupBounds holds a group's value between the broker's group.<kind>.min.<rest> and group.<kind>.max.<rest>.

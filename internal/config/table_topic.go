@@ -40,9 +40,9 @@ var topicTable = []Def{
 
 // groupTable holds the settings of groups, in order of name.
 var groupTable = []Def{
-	{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Synonym: "group.consumer.assignment.interval.ms", Doc: "Least time between two computations of the consumer group's assignment."},
-	{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Valid: atLeast(1), Synonym: "group.consumer.heartbeat.interval.ms", Doc: "How often members of the consumer group report."},
-	{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Valid: atLeast(1), Synonym: "group.consumer.session.timeout.ms", Doc: "After how long without a report a member of the consumer group is removed."},
+	{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Synonym: "group.consumer.assignment.interval.ms", Effect: Effective, Doc: "Least time between two computations of the consumer group's assignment."},
+	{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Valid: atLeast(1), Synonym: "group.consumer.heartbeat.interval.ms", Effect: Effective, Doc: "How often members of the consumer group report."},
+	{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Valid: atLeast(1), Synonym: "group.consumer.session.timeout.ms", Effect: Effective, Doc: "After how long without a report a member of the consumer group is removed."},
 	{Name: "share.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Synonym: "group.share.assignment.interval.ms", Doc: "Least time between two computations of the share group's assignment."},
 	{Name: "share.auto.offset.reset", Type: String, Default: "latest", Valid: shareOffsetReset(), Doc: "Where a share group begins: earliest, latest or by_duration: and an ISO 8601 duration back in time."},
 	{Name: "share.delivery.count.limit", Type: Int, Default: "5", Valid: atLeast(2), Synonym: "group.share.delivery.count.limit", Doc: "How often a record is delivered to the share group before it is given up."},

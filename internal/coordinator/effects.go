@@ -75,6 +75,13 @@ func (fx *Effects) Append(key, value []byte) {
 // SetTimer has Machine.Elapsed called after d, in place of any earlier setting of t.
 func (fx *Effects) SetTimer(t Timer, d time.Duration) { fx.timers.set(t, fx.Now.Add(d)) }
 
+// StartTimer is SetTimer for a timer that is not set yet; one that is set is left so.
+func (fx *Effects) StartTimer(t Timer, d time.Duration) {
+	if _, ok := fx.timers.byName[t]; !ok {
+		fx.SetTimer(t, d)
+	}
+}
+
 // CancelTimer undoes SetTimer; a timer that is not set is left so.
 func (fx *Effects) CancelTimer(t Timer) { fx.timers.cancel(t) }
 

@@ -169,6 +169,7 @@ func (s *Server) startGroups(context.Context) (err error) {
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
 		Topic:     &offsetsTopic{cfg: s.cfg, metadata: s.metadata, engine: s.engine},
 		Topics:    api.GroupTopics(s.metadata),
+		Settings:  api.GroupSettings(s.cfg, s.metadata),
 		Logger:    s.logger,
 		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
 	})
@@ -388,5 +389,9 @@ func groupConfig(c *config.Broker) group.Config {
 		OffsetMetadataMaxBytes: c.OffsetMetadataMaxBytes,
 		OffsetsRetention:       c.OffsetsRetention,
 		RetentionCheckInterval: c.OffsetsRetentionCheckInterval,
+		Assignors:              c.ConsumerGroupAssignors,
+		ConsumerMaxSize:        c.ConsumerGroupMaxSize,
+		Migration:              group.ParseMigrationPolicy(c.ConsumerGroupMigration),
+		RegexRefreshInterval:   c.ConsumerGroupRegexRefresh,
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+
+	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
 )
 
 // newMemberJoinTimeout is how long a member that just joined may take to come through its first join phase: a client that gave up
@@ -26,7 +29,50 @@ type Config struct {
 	RetentionCheckInterval time.Duration // offsets.retention.check.interval.ms; 10 min
 	MaxRecordBytes         int           // the internal topic's max.message.bytes; 1048588
 	MaxBytes               int64         // memory for all groups; DefaultMaxBytes
+
+	Assignors            []string        // group.consumer.assignors, the default first; uniform, range
+	ConsumerMaxSize      int             // group.consumer.max.size, members of a group; 2147483647
+	RegexRefreshInterval time.Duration   // group.consumer.regex.refresh.interval.ms; 10 min
+	Migration            MigrationPolicy // group.consumer.migration.policy; bidirectional
 }
+
+// ConsumerSettings are the settings of one consumer group: of the group itself (consumer.*) or else of the broker (group.consumer.*).
+type ConsumerSettings struct {
+	SessionTimeout     time.Duration // after which a member that was not heard of is out
+	HeartbeatInterval  time.Duration // that members are told to keep
+	AssignmentInterval time.Duration // least time between two target assignments
+}
+
+// DefaultConsumerSettings are Kafka's.
+var DefaultConsumerSettings = ConsumerSettings{SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: time.Second}
+
+// MigrationPolicy says which groups with members may change their protocol.
+type MigrationPolicy uint8
+
+// The migration policies, by Kafka's names in lower case.
+const (
+	MigrateBothWays   MigrationPolicy = iota // bidirectional
+	MigrateUpgrade                           // classic to consumer
+	MigrateDowngrade                         // consumer to classic
+	MigrationDisabled                        // and members of the classic protocol do not join consumer groups
+)
+
+// ParseMigrationPolicy reads group.consumer.migration.policy. What it does not know disables migration, as in Kafka.
+func ParseMigrationPolicy(name string) MigrationPolicy {
+	switch strings.ToLower(name) {
+	case "bidirectional":
+		return MigrateBothWays
+	case "upgrade":
+		return MigrateUpgrade
+	case "downgrade":
+		return MigrateDowngrade
+	default:
+		return MigrationDisabled
+	}
+}
+
+func (p MigrationPolicy) upgrades() bool   { return p == MigrateBothWays || p == MigrateUpgrade }
+func (p MigrationPolicy) downgrades() bool { return p == MigrateBothWays || p == MigrateDowngrade }
 
 // WithDefaults returns the configuration with its defaults filled in.
 func (c Config) WithDefaults() Config {
@@ -44,6 +90,11 @@ func (c Config) WithDefaults() Config {
 	orElse(&c.RetentionCheckInterval, 10*time.Minute)
 	orElse(&c.MaxRecordBytes, 1048588)
 	orElse(&c.MaxBytes, DefaultMaxBytes)
+	if c.Assignors == nil {
+		c.Assignors = []string{"uniform", "range"}
+	}
+	orElse(&c.ConsumerMaxSize, math.MaxInt32)
+	orElse(&c.RegexRefreshInterval, 10*time.Minute)
 	return c
 }
 
@@ -69,5 +120,11 @@ func (c Config) Validate() error {
 	check(c.OffsetsRetention > 0, "offsets.retention %v is not positive", c.OffsetsRetention)
 	check(c.RetentionCheckInterval > 0, "offsets.retention.check.interval %v is not positive", c.RetentionCheckInterval)
 	check(c.MaxBytes > 0, "the memory for groups, %d bytes, is not positive", c.MaxBytes)
+	check(len(c.Assignors) > 0, "group.consumer.assignors is empty")
+	for _, name := range c.Assignors {
+		check(assignor.ByName[name] != nil, "group.consumer.assignors: there is no assignor %q, only uniform and range", name)
+	}
+	check(c.ConsumerMaxSize > 0, "group.consumer.max.size %d is not positive", c.ConsumerMaxSize)
+	check(c.RegexRefreshInterval > 0, "group.consumer.regex.refresh.interval %v is not positive", c.RegexRefreshInterval)
 	return errors.Join(problems...)
 }

@@ -1,5 +1,5 @@
-// Package group is the group coordinator: the state machine of classic consumer groups, as Apache Kafka 4.3 has it, with the offsets
-// that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
+// Package group is the group coordinator: the state machines of classic groups and of consumer groups (KIP-848), as Apache Kafka 4.3 has
+// them, with the offsets that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
 // __consumer_offsets. A group lives in the partition that its name hashes to. docs/formats/groups.md has the records.
 //
 // # Kinds of groups
@@ -40,9 +40,41 @@
 // Static members (KIP-345) are known by group.instance.id: the one that comes back without a member id takes the place of its former
 // self, which is fenced, and while the group is stable and its protocol stays nobody else notices.
 //
+// # States of a consumer group
+//
+// The members of a consumer group send one request, ConsumerGroupHeartbeat, and the group assigns by itself. Three epochs say how far
+// things are; all of them only go up:
+//
+//	group epoch       goes up when members, their subscriptions or the topics change
+//	assignment epoch  group epoch for which the target assignment was computed
+//	member epoch      assignment epoch that a member has come to
+//
+//	Empty        no members
+//	Assigning    the group epoch is ahead of the assignment epoch: the next heartbeat computes a target, but not within
+//	             consumer.assignment.interval.ms of the last one
+//	Reconciling  some member has not come to its target
+//	Stable       all have
+//
+// A heartbeat brings its member one step nearer to its target; the steps are told at Machine.reconcile. What a member has to give back is
+// taken off it first, and a partition goes to its next owner only once its former one has said that it is without it.
+//
+// Timers: a session per member; a rebalance timeout per member that has something to give back. Members are fenced when either runs out.
+// Static members leave with epoch -2 and keep their place and partitions until their session ends.
+//
+// Patterns (RE2) are matched with the names of topics here, see refreshRegexes. Changes of topics are noticed at the next heartbeat of
+// any member, by the topics' version; no work is done for groups that nobody sends a heartbeat to.
+//
+// # From one protocol to the other
+//
+// A consumer group can have members that speak the classic protocol, see consumer_classic.go. A classic group of consumers becomes a
+// consumer group when the first member joins in that protocol (upgrade), and a consumer group becomes a classic one when the last member
+// of its own protocol leaves or is replaced (downgrade); group.consumer.migration.policy says which of it is allowed. Groups without
+// members change their kind freely, and keep their offsets. A crash in between two records of a change may leave a group without some or
+// all of its members, which then join again as if their sessions had ended; offsets are not touched.
+//
 // # Hard and soft state
 //
-// Recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
+// Everything of a consumer group is recorded, but for its timers. Of a classic group recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
 // is deleted; and each offset. All else is soft. After a reload a group is as it was when it was last recorded, stable or empty, and
 // each of its members has one session timeout to be heard of; members that were joining join again, as their clients do after
 // NOT_COORDINATOR.
@@ -54,7 +86,8 @@
 //
 // All groups of a broker share one budget of bytes (Config.MaxBytes): past it new members, assignments and offsets are refused with
 // COORDINATOR_NOT_AVAILABLE, which clients try again; heartbeats, fetches and everything that frees memory go on. Kafka's own limits
-// hold too: group.max.size, offset.metadata.max.bytes, and the largest record for an assignment.
+// hold too: group.max.size, group.consumer.max.size, offset.metadata.max.bytes, and the largest record, which bounds what one member of
+// a consumer group subscribes to, what a pattern may match, and an assignment.
 //
 // # Where it differs from Kafka on purpose
 //
@@ -62,4 +95,9 @@
 //     never answers that. Nor does it answer the sync of a member that is removed while it waits; here it is UNKNOWN_MEMBER_ID.
 //   - Offsets of a deleted topic are not there even before they are removed: they carry their topic's id.
 //   - New leaders are taken in the order in which members joined, where Kafka takes any.
+//   - A new pattern is matched in the heartbeat that brings it, and its topics are assigned with its answer; Kafka matches it in the
+//     background, and a later heartbeat brings the assignment.
+//   - Members and topics are gone through in the order of their ids, where Kafka takes the order of a hash table: which of several
+//     members gets one partition more may differ.
+//   - A member whose subscription or assignment is larger than a record may be is refused, or keeps what it has.
 package group

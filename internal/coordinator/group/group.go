@@ -14,7 +14,8 @@ type Kind string
 
 // The kinds of groups, by the names that ListGroups has for them.
 const (
-	Classic Kind = "classic"
+	Classic  Kind = "classic"
+	Consumer Kind = "consumer"
 )
 
 // group is what the coordinator asks of a group of any kind. The rest of a kind is its own: its requests come as methods of Machine,

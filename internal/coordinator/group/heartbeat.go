@@ -10,6 +10,12 @@ import (
 // Heartbeat handles Heartbeat v0–4: a member is alive, and learns whether it has to join again.
 func (m *Machine) Heartbeat(fx *coordinator.Effects, req *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
 	resp := kmsg.NewPtrHeartbeatResponse()
+	if g := m.consumer(req.Group); g != nil {
+		if err := m.heartbeatConsumer(fx, g, req); err != nil {
+			resp.ErrorCode = err.Code
+		}
+		return resp
+	}
 	g := m.classic(req.Group)
 	switch {
 	case req.Group == "":
@@ -47,13 +53,20 @@ func (m *Machine) LeaveGroup(fx *coordinator.Effects, req *kmsg.LeaveGroupReques
 	if req.Version < 3 {
 		members = []kmsg.LeaveGroupRequestMember{{MemberID: req.MemberID}}
 	}
+	var codes []*kerr.Error
+	if g := m.consumer(req.Group); g != nil {
+		codes = m.leaveConsumer(fx, g, members)
+	}
 	g := m.classic(req.Group)
 	left := 0
-	for _, leaving := range members {
+	for i, leaving := range members {
 		answer := kmsg.NewLeaveGroupResponseMember()
 		answer.MemberID, answer.InstanceID = leaving.MemberID, leaving.InstanceID
 		err := kerr.UnknownMemberID
-		if g != nil {
+		switch {
+		case codes != nil:
+			err = codes[i]
+		case g != nil:
 			err = m.leave(fx, g, leaving)
 		}
 		if err != nil {
@@ -63,7 +76,7 @@ func (m *Machine) LeaveGroup(fx *coordinator.Effects, req *kmsg.LeaveGroupReques
 		}
 		resp.Members = append(resp.Members, answer)
 	}
-	if left > 0 {
+	if codes == nil && left > 0 {
 		switch g.state {
 		case stable, completing:
 			m.prepareRebalance(fx, g, "members left")

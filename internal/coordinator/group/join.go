@@ -23,7 +23,7 @@ type joining struct {
 //   - v7 (KIP-559): protocol type and name in the answer. v8 (KIP-800): a reason, which is logged.
 //   - v9: skipAssignment tells a static leader that came back that the assignment stands.
 func (m *Machine) JoinGroup(fx *coordinator.Effects, client Client, req *kmsg.JoinGroupRequest, call *joinCall) {
-	if req.Group == "" {
+	if req.Group == "" || len(req.Group) > maxName {
 		call.Answer(fx, refuseJoin(req, req.MemberID, kerr.InvalidGroupID))
 		return
 	}
@@ -42,10 +42,21 @@ func (m *Machine) JoinGroup(fx *coordinator.Effects, client Client, req *kmsg.Jo
 
 	unknown := req.MemberID == ""
 	g := m.classic(req.Group)
-	switch {
-	case g == nil && m.groups[req.Group] != nil:
+	switch other := m.groups[req.Group].(type) {
+	case nil, *classicGroup:
+	case *consumerGroup:
+		if !other.isEmpty() {
+			m.joinConsumer(fx, other, r)
+			return
+		}
+		if unknown && !m.env.Budget.full(r.size()) {
+			other.entomb(m, fx)
+		}
+	default:
 		call.Answer(fx, refuseJoin(req, "", kerr.InconsistentGroupProtocol))
 		return
+	}
+	switch {
 	case g == nil && !unknown:
 		call.Answer(fx, refuseJoin(req, req.MemberID, kerr.UnknownMemberID))
 		return

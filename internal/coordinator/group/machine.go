@@ -17,6 +17,10 @@ const (
 	protocolOverhead = 64
 	pendingOverhead  = 256
 	offsetOverhead   = 160
+
+	topicOverhead     = 64  // of a subscription
+	partitionOverhead = 48  // of an assignment
+	targetOverhead    = 128 // of one member's assignment
 )
 
 // Budget bounds the memory of all groups of a broker. It is safe for concurrent use.
@@ -39,6 +43,8 @@ type Environment struct {
 	Config Config
 	Topics Topics
 	Budget *Budget
+	// Settings are those of a consumer group that may change at any time, of the group itself or else of the broker.
+	Settings func(group string) ConsumerSettings
 	// NewID returns text that no other call returns: the second part of member ids.
 	NewID func() string
 	// Log is told what an operator may want to know of a group; optional.
@@ -51,6 +57,11 @@ const (
 	timerJoin                     // the join phase has taken long enough
 	timerSync                     // so has the sync phase
 	timerExpiry                   // offsets and groups are to be looked through
+
+	// Of members of consumer groups.
+	timerRebalance   // it did not give its partitions back
+	timerClassicJoin // it speaks the classic protocol and did not join again
+	timerClassicSync // nor sync
 )
 
 // Machine is the groups and offsets of one partition of __consumer_offsets. It implements coordinator.Machine.
@@ -113,6 +124,10 @@ func (m *Machine) dissolve(id string) {
 		delete(m.groups, id)
 	}
 }
+
+func (m *Machine) settings(group string) ConsumerSettings { return m.env.Settings(group) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func millis(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
 

@@ -75,6 +75,8 @@ func javaLength(s string) int {
 func (m *Machine) mayCommit(req *kmsg.OffsetCommitRequest, topics []CommitTopic) *kerr.Error {
 	g := m.groups[req.Group]
 	switch {
+	case len(req.Group) > maxName:
+		return kerr.InvalidGroupID
 	case g == nil && req.Generation < 0:
 		return nil
 	case g == nil && req.Version >= 9:

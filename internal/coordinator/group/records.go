@@ -101,6 +101,14 @@ var recordTypes = [...]func(*Machine, coordinator.Record) error{
 	keyOffsetLegacy: (*Machine).replayOffset,
 	keyOffset:       (*Machine).replayOffset,
 	keyGroup:        (*Machine).replayGroup,
+
+	keyConsumerGroup:     replayConsumer(1, (*Machine).replayConsumerGroup),
+	keyPartitionMetadata: replayConsumer(1, (*Machine).replayPartitionMetadata),
+	keyConsumerMember:    replayConsumer(2, (*Machine).replayConsumerMember),
+	keyTargetMetadata:    replayConsumer(1, (*Machine).replayTargetMetadata),
+	keyTarget:            replayConsumer(2, (*Machine).replayTarget),
+	keyCurrent:           replayConsumer(2, (*Machine).replayCurrent),
+	keyRegex:             replayConsumer(2, (*Machine).replayRegex),
 }
 
 func (m *Machine) replayOffset(r coordinator.Record) error {

@@ -89,16 +89,17 @@ func runScript(t *testing.T, script string) string {
 
 // runner is a group coordinator with one partition, in simulated time, and the requests that wait for it.
 type runner struct {
-	t       *testing.T
-	cfg     Config
-	topics  topicMap
-	topic   *coordtest.Topic
-	service *Service
-	stop    func()
-	disk    *vfs.MemFS // for snapshots; nil: none
-	ids     int
-	began   time.Time
-	waiting []*waiting
+	t        *testing.T
+	cfg      Config
+	settings ConsumerSettings
+	topics   topicMap
+	topic    *coordtest.Topic
+	service  *Service
+	stop     func()
+	disk     *vfs.MemFS // for snapshots; nil: none
+	ids      int
+	began    time.Time
+	waiting  []*waiting
 }
 
 // waiting is a request without an answer yet.
@@ -120,13 +121,14 @@ func testTopic(name string, n byte) TopicInfo {
 }
 
 func newRunner(t *testing.T) *runner {
-	r := &runner{t: t, topics: topicMap{"t": testTopic("t", 1), "u": testTopic("u", 2)}, topic: coordtest.NewTopic(1), began: time.Now()}
+	r := &runner{t: t, settings: DefaultConsumerSettings, topics: topicMap{"t": testTopic("t", 1), "u": testTopic("u", 2)}, topic: coordtest.NewTopic(1), began: time.Now()}
 	r.start()
 	return r
 }
 
 func (r *runner) start() {
-	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots()})
+	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots(),
+		Settings: func(string) ConsumerSettings { return r.settings }})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -275,6 +277,8 @@ func init() {
 		"describe":  (*runner).describe,
 		"delete":    (*runner).delete,
 		"topic":     (*runner).changeTopic,
+		"hb":        (*runner).consumerHeartbeat,
+		"consumers": (*runner).describeConsumers,
 		"config":    (*runner).config,
 		"advance":   (*runner).advance,
 		"dump":      (*runner).dump,
@@ -434,7 +438,7 @@ func (r *runner) commit(a args) []string {
 		offset, metadata, _ := strings.Cut(a.named[k], ",")
 		n, _ := strconv.ParseInt(offset, 10, 64)
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
-		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = int32(p), n, int32(a.number("epoch", -1)), &metadata
+		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = int32(p), n, int32(a.number("leader-epoch", -1)), &metadata
 		topics = append(topics, CommitTopic{Name: topic, ID: r.topics[topic].ID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{rp}})
 	}
 	expect(r, a.plain[1], r.service.CommitOffsets(req, topics), func(done Committed) []string {
@@ -468,7 +472,7 @@ func (r *runner) fetch(a args) []string {
 		return out
 	}
 	if len(a.plain) == 2 {
-		expect(r, a.plain[1], r.service.FetchAllOffsets(groupArg(a), nil, -1), show)
+		expect(r, a.plain[1], r.service.FetchAllOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1))), show)
 		return nil
 	}
 	var topics []FetchTopic
@@ -477,7 +481,7 @@ func (r *runner) fetch(a args) []string {
 		p, _ := strconv.Atoi(partition)
 		topics = append(topics, FetchTopic{Name: topic, ID: r.topics[topic].ID, Partitions: []int32{int32(p)}})
 	}
-	expect(r, a.plain[1], r.service.FetchOffsets(groupArg(a), nil, -1, topics), show)
+	expect(r, a.plain[1], r.service.FetchOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1)), topics), show)
 	return nil
 }
 
@@ -551,6 +555,13 @@ func (r *runner) changeTopic(a args) []string {
 	case "delete":
 		delete(r.topics, name)
 		r.service.TopicsDeleted([]string{name})
+	case "create", "grow":
+		t := r.topics[name]
+		t.Name, t.Partitions = name, int32(a.number("partitions", 2))
+		if a.plain[0] == "create" {
+			t.ID = base.TopicID{15: byte(a.number("id", 9))}
+		}
+		r.topics[name] = t
 	case "recreate":
 		r.topics[name] = testTopic(name, r.topics[name].ID[15]+100)
 	}
@@ -578,6 +589,16 @@ func (r *runner) config(a args) []string {
 			r.cfg.OffsetMetadataMaxBytes = n
 		case "max-record":
 			r.cfg.MaxRecordBytes = n
+		case "consumer-max-size":
+			r.cfg.ConsumerMaxSize = n
+		case "migration":
+			r.cfg.Migration = ParseMigrationPolicy(v)
+		case "assignors":
+			r.cfg.Assignors = strings.Split(v, ",")
+		case "assignment-interval":
+			r.settings.AssignmentInterval = d
+		case "consumer-session":
+			r.settings.SessionTimeout = d
 		case "max-bytes":
 			r.cfg.MaxBytes = int64(n)
 		default:
@@ -618,6 +639,10 @@ func dumpMachine(m *Machine, began time.Time, hard bool) []string {
 	}
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		if c, ok := m.groups[id].(*consumerGroup); ok {
+			out = append(out, dumpConsumers(m, c)...)
+			continue
+		}
 		g := m.groups[id].(*classicGroup)
 		s := fmt.Sprintf("%s %s generation=%d %s/%s leader=%s since=%s", id, g.state, g.generation, g.protocolType, deref(g.protocol), g.leader, at(g.since))
 		if !hard {
@@ -675,6 +700,9 @@ func (r *runner) records(a args) []string {
 }
 
 func describeRecord(t *testing.T, key, value []byte) string {
+	if key[1] > keyGroup {
+		return describeConsumerRecord(t, key, value)
+	}
 	if key[1] == keyGroup {
 		k := kmsg.NewGroupMetadataKey()
 		if err := k.ReadFrom(key); err != nil {

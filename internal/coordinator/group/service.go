@@ -19,11 +19,13 @@ import (
 // Topic is the internal topic that holds groups and offsets.
 const Topic = "__consumer_offsets"
 
-// Deps is what a Service works on; all of it but Snapshots is required.
+// Deps is what a Service works on; all of it but Settings and Snapshots is required.
 type Deps struct {
 	Topic  coordinator.Topic // __consumer_offsets
 	Topics Topics
 	Logger *slog.Logger
+	// Settings are those of a consumer group as they are now; without it they are Kafka's defaults. It must not block.
+	Settings func(group string) ConsumerSettings
 	// Snapshots says where the groups of each partition are written down from time to time. Without it, loading a partition reads its
 	// whole log.
 	Snapshots coordinator.Snapshots
@@ -53,7 +55,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if problem != nil {
 		return nil, fmt.Errorf("group coordinator: %w", problem)
 	}
-	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), NewID: newUUID}}
+	settings := deps.Settings
+	if settings == nil {
+		settings = func(string) ConsumerSettings { return DefaultConsumerSettings }
+	}
+	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), Settings: settings, NewID: newUUID}}
 	if deps.Logger != nil {
 		s.env.Log = func(msg, group string, args ...any) {
 			deps.Logger.Debug("group", append([]any{"group", group, "event", msg}, args...)...)
@@ -130,6 +136,20 @@ func (s *Service) JoinGroup(client Client, req *kmsg.JoinGroupRequest) *coordina
 		req.Protocols[i].Metadata = bytes.Clone(req.Protocols[i].Metadata)
 	}
 	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *joinCall) { m.JoinGroup(fx, client, req, c) })
+}
+
+// ConsumerGroupHeartbeat queues the request; see Machine.ConsumerGroupHeartbeat.
+func (s *Service) ConsumerGroupHeartbeat(client Client, req *kmsg.ConsumerGroupHeartbeatRequest) *coordinator.Call[*kmsg.ConsumerGroupHeartbeatResponse] {
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kmsg.ConsumerGroupHeartbeatResponse]) {
+		c.Answer(fx, m.ConsumerGroupHeartbeat(fx, client, req))
+	})
+}
+
+// DescribeConsumerGroup queues the request for one group; see Machine.DescribeConsumerGroup.
+func (s *Service) DescribeConsumerGroup(group string) *coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup]) {
+		c.Answer(fx, m.DescribeConsumerGroup(group))
+	})
 }
 
 // SyncGroup queues the request; see Machine.SyncGroup. It copies the byte slices in req.

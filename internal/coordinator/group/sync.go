@@ -19,6 +19,10 @@ func (m *Machine) SyncGroup(fx *coordinator.Effects, req *kmsg.SyncGroupRequest,
 		call.Answer(fx, refuseSync(kerr.InvalidGroupID))
 		return
 	}
+	if g := m.consumer(req.Group); g != nil {
+		call.Answer(fx, m.syncConsumer(fx, g, req))
+		return
+	}
 	g := m.classic(req.Group)
 	if g == nil || g.state == empty {
 		call.Answer(fx, refuseSync(kerr.UnknownMemberID))

@@ -1,0 +1,392 @@
+package group
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
+)
+
+// Types of the records of a consumer group, as Apache Kafka 4.3 writes them; all values have version 0. See docs/formats/groups.md.
+const (
+	keyConsumerGroup     = 3
+	keyPartitionMetadata = 4 // only tombstones are written since 4.1
+	keyConsumerMember    = 5
+	keyTargetMetadata    = 6
+	keyTarget            = 7
+	keyCurrent           = 8
+	keyRegex             = 16
+)
+
+func appendKey(recordType int16, names ...string) []byte {
+	b := kbin.AppendInt16(nil, recordType)
+	for _, n := range names {
+		b = kbin.AppendString(b, n)
+	}
+	return b
+}
+
+func consumerGroupKey(group string) []byte     { return appendKey(keyConsumerGroup, group) }
+func partitionMetadataKey(group string) []byte { return appendKey(keyPartitionMetadata, group) }
+func consumerMemberKey(group, member string) []byte {
+	return appendKey(keyConsumerMember, group, member)
+}
+func targetMetadataKey(group string) []byte  { return appendKey(keyTargetMetadata, group) }
+func targetKey(group, member string) []byte  { return appendKey(keyTarget, group, member) }
+func currentKey(group, member string) []byte { return appendKey(keyCurrent, group, member) }
+func regexKey(group, regex string) []byte    { return appendKey(keyRegex, group, regex) }
+
+// version0 begins a value.
+func version0() []byte { return []byte{0, 0} }
+
+// noTags ends a value, or a structure in it, without tagged fields.
+func noTags(b []byte) []byte { return append(b, 0) }
+
+// oneTag ends a value with one tagged field, of tag 0.
+func oneTag(b, field []byte) []byte {
+	b = append(b, 1, 0)
+	b = kbin.AppendUvarint(b, uint32(len(field)))
+	return append(b, field...)
+}
+
+func encodeConsumerGroup(g *consumerGroup) []byte { return encodeGroupEpoch(g.epoch, g.hash) }
+
+func encodeGroupEpoch(epoch int32, hash int64) []byte {
+	b := kbin.AppendInt32(version0(), epoch)
+	if hash == 0 {
+		return noTags(b)
+	}
+	return oneTag(b, kbin.AppendInt64(nil, hash))
+}
+
+func encodeConsumerMember(m *consumerMember) []byte {
+	b := kbin.AppendCompactNullableString(version0(), m.instance)
+	b = kbin.AppendCompactNullableString(b, m.rack)
+	b = kbin.AppendCompactString(b, m.clientID)
+	b = kbin.AppendCompactString(b, m.clientHost)
+	b = kbin.AppendCompactArrayLen(b, len(m.topics))
+	for _, t := range m.topics {
+		b = kbin.AppendCompactString(b, t)
+	}
+	b = kbin.AppendCompactNullableString(b, &m.regex)
+	b = kbin.AppendInt32(b, m.rebalanceTimeout)
+	b = kbin.AppendCompactNullableString(b, m.assignor)
+	if m.classic == nil {
+		return noTags(b)
+	}
+	c := []byte{1} // there is one
+	c = kbin.AppendInt32(c, m.classic.sessionTimeout)
+	c = kbin.AppendCompactArrayLen(c, len(m.classic.protocols))
+	for _, p := range m.classic.protocols {
+		c = kbin.AppendCompactString(c, p.name)
+		c = kbin.AppendCompactBytes(c, p.metadata)
+		c = noTags(c)
+	}
+	return oneTag(b, noTags(c))
+}
+
+func encodeTargetMetadata(epoch int32, at int64) []byte {
+	b := kbin.AppendInt32(version0(), epoch)
+	if at == 0 {
+		return noTags(b)
+	}
+	return oneTag(b, kbin.AppendInt64(nil, at))
+}
+
+func encodeTarget(a assignor.Assignment) []byte {
+	b := kbin.AppendCompactArrayLen(version0(), len(a))
+	for _, t := range a {
+		b = kbin.AppendUuid(b, t.Topic)
+		b = appendInt32s(b, t.Partitions)
+		b = noTags(b)
+	}
+	return noTags(b)
+}
+
+func encodeCurrent(m *consumerMember) []byte {
+	b := kbin.AppendInt32(version0(), m.epoch)
+	b = kbin.AppendInt32(b, m.previous)
+	b = kbin.AppendInt8(b, int8(m.state))
+	for _, h := range []holding{m.assigned, m.revoking} {
+		b = kbin.AppendCompactArrayLen(b, len(h))
+		for _, t := range h {
+			b = kbin.AppendUuid(b, t.topic)
+			b = appendInt32s(b, t.partitions)
+			b = oneTag(b, appendInt32s(nil, t.epochs))
+		}
+	}
+	return noTags(b)
+}
+
+func encodeRegex(r resolvedRegex) []byte {
+	b := kbin.AppendCompactArrayLen(version0(), len(r.topics))
+	for _, t := range r.topics {
+		b = kbin.AppendCompactString(b, t)
+	}
+	b = kbin.AppendInt64(b, r.version)
+	return noTags(kbin.AppendInt64(b, r.at))
+}
+
+// encodeNoPartitionMetadata stands for what Kafka 4.0 wrote of a group's topics, none of which is used.
+func encodeNoPartitionMetadata() []byte { return noTags(kbin.AppendCompactArrayLen(version0(), 0)) }
+
+func appendInt32s(b []byte, numbers []int32) []byte {
+	b = kbin.AppendCompactArrayLen(b, len(numbers))
+	for _, n := range numbers {
+		b = kbin.AppendInt32(b, n)
+	}
+	return b
+}
+
+// The records are read by the functions below. They allocate as bytes are there, not as lengths say.
+
+// valueReader reads a record's value.
+type valueReader struct{ kbin.Reader }
+
+// list reads the elements of an array.
+func (r *valueReader) list(element func()) {
+	for n := r.CompactArrayLen(); n > 0 && r.Ok(); n-- {
+		element()
+	}
+}
+
+func (r *valueReader) int32s() []int32 {
+	var numbers []int32
+	r.list(func() { numbers = append(numbers, r.Int32()) })
+	return numbers
+}
+
+// tags reads the tagged fields that end a structure; tag 0 is the one that is known.
+func (r *valueReader) tags(zero func(field *valueReader)) {
+	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+		tag := r.Uvarint()
+		field := valueReader{kbin.Reader{Src: r.Span(int(r.Uvarint()))}}
+		if tag == 0 && zero != nil && r.Ok() {
+			zero(&field)
+			if !field.Ok() {
+				r.Span(len(r.Src) + 1) // the field is too short, so the record is
+			}
+		}
+	}
+}
+
+// consumerRecord is the record of a consumer group on its way into the state.
+type consumerRecord struct {
+	group string
+	name  string       // member id or pattern
+	value *valueReader // nil: a tombstone
+}
+
+func readConsumerRecord(r coordinator.Record, names int) (consumerRecord, error) {
+	key := kbin.Reader{Src: r.Key[2:]}
+	c := consumerRecord{group: key.String()}
+	if names > 1 {
+		c.name = key.String()
+	}
+	if err := key.Complete(); err != nil {
+		return c, fmt.Errorf("%w: key: %w", errRecord, err)
+	}
+	if r.Value == nil {
+		return c, nil
+	}
+	if _, err := valueVersion(r.Value, 0); err != nil {
+		return c, fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
+	}
+	c.value = &valueReader{kbin.Reader{Src: r.Value[2:]}}
+	return c, nil
+}
+
+// replayConsumer makes a row of recordTypes: names is how many names the key has, apply what the record does to the group. A group is
+// there for every record but a tombstone, of which those for groups that are not there mean nothing.
+func replayConsumer(names int, apply func(m *Machine, g *consumerGroup, r consumerRecord)) func(*Machine, coordinator.Record) error {
+	return func(m *Machine, r coordinator.Record) error {
+		c, err := readConsumerRecord(r, names)
+		if err != nil {
+			return err
+		}
+		g := m.consumer(c.group)
+		if g == nil {
+			if c.value == nil {
+				return nil
+			}
+			if old := m.classic(c.group); old != nil && !old.recorded {
+				m.dissolve(c.group) // it was there for its offsets only
+			} else if m.groups[c.group] != nil {
+				return fmt.Errorf("%w: group %s is not a consumer group", errRecord, c.group)
+			}
+			g = newConsumerGroup(c.group)
+			m.found(c.group, g)
+		}
+		apply(m, g, c)
+		if c.value != nil {
+			if err := c.value.Complete(); err != nil {
+				return fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
+			}
+		}
+		return nil
+	}
+}
+
+func (m *Machine) replayConsumerGroup(g *consumerGroup, r consumerRecord) {
+	if r.value == nil {
+		m.dissolve(g.id)
+		return
+	}
+	g.epoch, g.hash = r.value.Int32(), 0
+	r.value.tags(func(field *valueReader) { g.hash = field.Int64() })
+}
+
+func (m *Machine) replayPartitionMetadata(g *consumerGroup, r consumerRecord) {
+	g.legacyHash = r.value != nil
+	if r.value != nil {
+		r.value.Span(len(r.value.Src))
+	}
+}
+
+func (m *Machine) replayConsumerMember(g *consumerGroup, r consumerRecord) {
+	if r.value == nil {
+		m.dropMember(g, r.name)
+		return
+	}
+	mb := g.copyMember(r.name)
+	v := r.value
+	mb.instance, mb.rack = v.CompactNullableString(), v.CompactNullableString()
+	mb.clientID, mb.clientHost = v.CompactString(), v.CompactString()
+	mb.topics = nil
+	v.list(func() { mb.topics = append(mb.topics, v.CompactString()) })
+	slices.Sort(mb.topics)
+	mb.topics = slices.Compact(mb.topics)
+	mb.regex = deref(v.CompactNullableString())
+	mb.rebalanceTimeout = v.Int32()
+	mb.assignor = v.CompactNullableString()
+	mb.classic = nil
+	v.tags(func(field *valueReader) {
+		if field.Int8() < 0 {
+			return // null
+		}
+		mb.classic = &classicMetadata{sessionTimeout: field.Int32()}
+		field.list(func() {
+			p := protocol{name: field.CompactString(), metadata: slices.Clone(field.CompactBytes())}
+			field.tags(nil)
+			mb.classic.protocols = append(mb.classic.protocols, p)
+		})
+		field.tags(nil)
+	})
+	m.putMember(g, mb)
+}
+
+func (m *Machine) replayTargetMetadata(g *consumerGroup, r consumerRecord) {
+	g.targetEpoch, g.targetAt = -1, 0
+	if r.value != nil {
+		g.targetEpoch = r.value.Int32()
+		r.value.tags(func(field *valueReader) { g.targetAt = field.Int64() })
+	}
+}
+
+func (m *Machine) replayTarget(g *consumerGroup, r consumerRecord) {
+	if old, ok := g.target[r.name]; ok {
+		m.use(-targetSize(r.name, old))
+		delete(g.target, r.name)
+	}
+	if r.value == nil {
+		return
+	}
+	var a assignor.Assignment
+	r.value.list(func() {
+		a = append(a, assignor.TopicPartitions{Topic: r.value.Uuid(), Partitions: r.value.int32s()})
+		r.value.tags(nil)
+	})
+	r.value.tags(nil)
+	a = assignor.Normal(a)
+	g.target[r.name] = a
+	m.use(targetSize(r.name, a))
+}
+
+func (m *Machine) replayCurrent(g *consumerGroup, r consumerRecord) {
+	if r.value == nil {
+		if g.members[r.name] == nil {
+			return
+		}
+		mb := g.copyMember(r.name)
+		mb.epoch, mb.previous, mb.assigned, mb.revoking = -1, -1, nil, nil
+		m.putMember(g, mb)
+		return
+	}
+	mb := g.copyMember(r.name)
+	v := r.value
+	mb.epoch, mb.previous = v.Int32(), v.Int32()
+	mb.state = memberState(v.Int8())
+	if mb.state < reconciled || mb.state > unreleased {
+		mb.state = unknownMember
+	}
+	mb.assigned, mb.revoking = readHolding(v, mb.epoch), readHolding(v, mb.epoch)
+	v.tags(nil)
+	m.putMember(g, mb)
+}
+
+// readHolding reads partitions with their epochs. Those that Kafka before 4.3 wrote have none: the member's stands for them.
+func readHolding(r *valueReader, epoch int32) holding {
+	b := holder{}
+	r.list(func() {
+		topic, partitions := base.TopicID(r.Uuid()), r.int32s()
+		var epochs []int32
+		r.tags(func(field *valueReader) { epochs = field.int32s() })
+		for i, p := range partitions {
+			e := max(epoch, 0)
+			if len(epochs) == len(partitions) {
+				e = epochs[i]
+			}
+			b.add(topic, p, e)
+		}
+	})
+	return b.holding()
+}
+
+func (m *Machine) replayRegex(g *consumerGroup, r consumerRecord) {
+	if old, ok := g.regexes[r.name]; ok {
+		m.use(-old.size(r.name))
+	}
+	if r.value == nil {
+		g.resolve(r.name, nil)
+		return
+	}
+	var found resolvedRegex
+	r.value.list(func() { found.topics = append(found.topics, r.value.CompactString()) })
+	found.version, found.at = r.value.Int64(), r.value.Int64()
+	r.value.tags(nil)
+	slices.Sort(found.topics)
+	found.topics = slices.Compact(found.topics)
+	g.resolve(r.name, &found)
+	m.use(found.size(r.name))
+}
+
+// copyMember is a copy of a member, or a new one.
+func (g *consumerGroup) copyMember(id string) *consumerMember {
+	if mb := g.members[id]; mb != nil {
+		c := *mb
+		return &c
+	}
+	return newConsumerMember(id)
+}
+
+// putMember and dropMember change members and keep account of their memory.
+
+func (m *Machine) putMember(g *consumerGroup, mb *consumerMember) {
+	if old := g.members[mb.id]; old != nil {
+		m.use(-old.size())
+	}
+	g.put(mb)
+	m.use(mb.size())
+}
+
+func (m *Machine) dropMember(g *consumerGroup, id string) {
+	if old := g.members[id]; old != nil {
+		m.use(-old.size())
+		g.drop(id)
+	}
+}
