@@ -14,6 +14,7 @@ type row struct {
 var rows = []row{
 	{name: "hostile", pkg: "test/hostile", test: "TestHonestClientUnderAttack", alone: true},
 	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
+	{name: "history-queue", pkg: "test/chaos", test: "TestQueueHistories"},
 	{name: "power-loss-ext4", pkg: "test/chaos", test: "TestPowerLossOnExt4"},
 	{name: "power-loss-xfs", pkg: "test/chaos", test: "TestPowerLossOnXFS"},
 	{name: "blocks", pkg: "test/chaos", test: "TestEveryFlushIsACut"},

@@ -1,0 +1,145 @@
+package chaos_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// maxProxyFrame bounds a frame that goes through a proxy; the workloads here send less.
+const maxProxyFrame = 64 << 20
+
+// proxy stands between clients and a broker, carries their frames and can fail as networks do. Clients reach the broker through it alone
+// if it is the broker's advertised listener.
+type proxy struct {
+	addr   string
+	target string // set before the first client connects
+	ln     net.Listener
+	work   sync.WaitGroup
+
+	delay   atomic.Int64 // of each answer, in nanoseconds
+	swallow atomic.Int64 // how many answers are still to be lost, each with its connection
+
+	mu     sync.Mutex // guards the fields below
+	links  map[*link]bool
+	closed bool
+}
+
+// link is one client's connection and the one to the broker that belongs to it.
+type link struct{ client, broker net.Conn }
+
+func (l *link) cut() {
+	_ = l.client.Close()
+	_ = l.broker.Close()
+}
+
+func newProxy(t *testing.T) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{addr: ln.Addr().String(), ln: ln, links: map[*link]bool{}}
+	p.work.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *proxy) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.ln.Close()
+	p.cut()
+	p.work.Wait()
+}
+
+// cut closes all connections at once.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.cut()
+	}
+}
+
+// loseAnswers lets the next n answers be lost, each with its connection: what they answer was done, and their client does not know it.
+func (p *proxy) loseAnswers(n int) { p.swallow.Store(int64(n)) }
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.ln.Accept()
+		if err != nil {
+			return // closed
+		}
+		p.work.Go(func() { p.carry(client) })
+	}
+}
+
+func (p *proxy) carry(client net.Conn) {
+	broker, err := net.Dial("tcp", p.target)
+	if err != nil {
+		_ = client.Close() // the broker is down
+		return
+	}
+	l := &link{client, broker}
+	p.mu.Lock()
+	p.links[l] = true
+	if p.closed {
+		l.cut()
+	}
+	p.mu.Unlock()
+	var ways sync.WaitGroup
+	ways.Go(func() {
+		defer l.cut()
+		frames(client, broker, func() error { return nil })
+	})
+	ways.Go(func() {
+		defer l.cut()
+		frames(broker, client, p.answering)
+	})
+	ways.Wait()
+	p.mu.Lock()
+	delete(p.links, l)
+	p.mu.Unlock()
+}
+
+var errLost = errors.New("the answer is lost")
+
+// answering is what happens to an answer before it goes on.
+func (p *proxy) answering() error {
+	if p.swallow.Load() > 0 && p.swallow.Add(-1) >= 0 {
+		return errLost
+	}
+	time.Sleep(time.Duration(p.delay.Load()))
+	return nil
+}
+
+// frames carries whole frames until either side ends or before refuses one.
+func frames(from io.Reader, to io.Writer, before func() error) {
+	for {
+		frame := make([]byte, 4)
+		if _, err := io.ReadFull(from, frame); err != nil {
+			return
+		}
+		size := binary.BigEndian.Uint32(frame)
+		if size > maxProxyFrame {
+			return
+		}
+		frame = append(frame, make([]byte, size)...)
+		if _, err := io.ReadFull(from, frame[4:]); err != nil {
+			return
+		}
+		if before() != nil {
+			return
+		}
+		if _, err := to.Write(frame); err != nil {
+			return
+		}
+	}
+}

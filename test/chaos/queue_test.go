@@ -1,0 +1,373 @@
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/ottlaio/ottla/internal/proof"
+	"github.com/ottlaio/ottla/test/chaos/history"
+)
+
+const (
+	queueTopic      = "queue"
+	queuePartitions = 3
+	queueSenders    = 3
+)
+
+// TestQueueHistories has clients send to and poll from a topic, by assignment, as a group that commits and as one that commits by itself,
+// while the broker is killed and stopped, and connections are cut, lose answers and are slow. What all of them saw is then held against
+// itself: see package history for the anomalies.
+//
+// TIMES says how many faults there are, SEED replays their choice.
+func TestQueueHistories(t *testing.T) {
+	faults, seed := proof.Times(t, 12, 40, 20_000), proof.Seed(t)
+	row := proof.Start(t, "history-queue", "faults", seed)
+	network := newProxy(t)
+	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
+	network.target = broker.addr
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
+	defer cancel()
+	if err := broker.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.serving(ctx); err != nil {
+		t.Fatal(err)
+	}
+	q := startQueue(ctx, t, network.addr, seed)
+	f := &faulty{broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	for range faults {
+		if !q.awaitMore(ctx, 1+f.random.IntN(60)) {
+			break
+		}
+		f.strike(ctx, t)
+		if t.Failed() {
+			break
+		}
+	}
+	q.finish(ctx, t, broker.output)
+	row.Tried(int64(faults))
+	row.Note("%v; %d records acknowledged, %d polled", f.done, q.history.acked.Load(), q.history.polled.Load())
+}
+
+// faulty strikes a broker and the network before it.
+type faulty struct {
+	broker  *process
+	network *proxy
+	random  *rand.Rand
+	done    struct{ kills, pauses, cuts, lost, slow int }
+}
+
+// strike does one fault, chosen by chance, and waits until the broker serves again.
+func (f *faulty) strike(ctx context.Context, t *testing.T) {
+	t.Helper()
+	switch k := f.random.IntN(10); {
+	case k < 3:
+		f.done.kills++
+		out := f.broker.output
+		f.broker.kill()
+		if out.trouble() {
+			t.Fatalf("the broker had a problem of its own before a kill:\n%s", out)
+		}
+		if err := f.broker.start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.broker.serving(ctx); err != nil {
+			t.Fatal(err)
+		}
+	case k < 4:
+		f.done.pauses++
+		if err := f.broker.pause(time.Duration(50+f.random.IntN(400)) * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	case k < 6:
+		f.done.cuts++
+		f.network.cut()
+	case k < 9:
+		f.done.lost++
+		f.network.loseAnswers(1 + f.random.IntN(20))
+	default:
+		f.done.slow++
+		f.network.delay.Store(int64(20 * time.Millisecond))
+		time.Sleep(100 * time.Millisecond)
+		f.network.delay.Store(0)
+	}
+}
+
+// queue is the workload: senders, and readers of each form.
+type queue struct {
+	addr    string
+	history *recorder
+	stop    chan struct{} // ends the senders
+	senders sync.WaitGroup
+	leave   context.CancelFunc // ends the readers
+	readers sync.WaitGroup
+}
+
+// impatient are the options of clients that are back soon after a fault. AlwaysRetryEOF: see produceUntil.
+func impatient(addr string) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(addr), kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }), kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.RequestRetries(1 << 30), kgo.AlwaysRetryEOF(), kgo.DialTimeout(time.Second), kgo.FetchMaxWait(100 * time.Millisecond),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	}
+}
+
+func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *queue {
+	t.Helper()
+	q := &queue{addr: addr, history: newRecorder(), stop: make(chan struct{})}
+	client, err := kgo.NewClient(impatient(addr)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := kadm.NewClient(client).CreateTopic(ctx, queuePartitions, 1, nil, queueTopic); err != nil {
+		t.Fatal(err)
+	}
+	reading, leave := context.WithCancel(ctx)
+	q.leave = leave
+	t.Cleanup(func() {
+		leave()
+		q.readers.Wait()
+	})
+	for id := range queueSenders {
+		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
+		q.senders.Go(func() { q.send(ctx, t, random) })
+	}
+	for id := range 2 {
+		random := rand.New(rand.NewPCG(seed, uint64(id+100)))
+		q.readers.Go(func() { q.assigned(reading, t, random) })
+	}
+	for id := range 2 {
+		random := rand.New(rand.NewPCG(seed, uint64(id+200)))
+		q.readers.Go(func() { q.subscribed(reading, t, "committing", random) })
+	}
+	q.readers.Go(func() { q.subscribed(reading, t, autoCommitting, rand.New(rand.NewPCG(seed, 300))) })
+	return q
+}
+
+// autoCommitting is the group whose members leave commits to their client.
+const autoCommitting = "auto-committing"
+
+// awaitMore waits until n more records are acknowledged. false: that does not come, which the end of the workload will explain.
+func (q *queue) awaitMore(ctx context.Context, n int) bool {
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for goal := q.history.acked.Load() + int64(n); q.history.acked.Load() < goal; {
+		select {
+		case <-q.history.grew:
+		case <-bounded.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// maxPadding makes records of up to this many bytes, so that segments roll within a run.
+const maxPadding = 4 << 10
+
+// send sends records until it is told to stop, by an idempotent producer with several requests in flight. Each record is an operation.
+func (q *queue) send(ctx context.Context, t *testing.T, random *rand.Rand) {
+	client, err := kgo.NewClient(append(impatient(q.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordRetries(1<<30), kgo.UnknownTopicRetries(-1),
+		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(200), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer client.Close()
+	process := q.history.process()
+	for {
+		select {
+		case <-q.stop:
+			bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			if err := client.Flush(bounded); err != nil {
+				t.Errorf("process %d: records are still not acknowledged: %v", process, err)
+			}
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(random.IntN(3)) * time.Millisecond):
+		}
+		start, value, partition := q.history.now(), q.history.values.Add(1), int32(random.IntN(queuePartitions))
+		client.Produce(ctx, valued(queueTopic, partition, value, random.IntN(maxPadding)), func(r *kgo.Record, err error) {
+			op := history.Op{Process: process, Start: start, Outcome: history.OK}
+			sent := history.Record{Partition: partitionName(queueTopic, partition), Offset: r.Offset, Value: value}
+			if err != nil {
+				op.Outcome, sent.Offset = history.Info, history.UnknownOffset
+				t.Logf("process %d: send %d: %v", process, value, err)
+			}
+			op.Steps = []history.Step{{Action: history.Send, Records: []history.Record{sent}}}
+			q.history.ended(op)
+		})
+	}
+}
+
+// maxPolled is how many records a poll returns at most.
+const maxPolled = 500
+
+// crashOdds is how many polls a reader lives, in the middle.
+const crashOdds = 150
+
+// assigned polls all partitions from their start, and now and then is a new client that does so.
+func (q *queue) assigned(ctx context.Context, t *testing.T, random *rand.Rand) {
+	offsets := map[int32]kgo.Offset{}
+	for p := range int32(queuePartitions) {
+		offsets[p] = kgo.NewOffset().AtStart()
+	}
+	for ctx.Err() == nil {
+		client, err := kgo.NewClient(append(impatient(q.addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{queueTopic: offsets}))...)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		process := q.history.process()
+		for first := true; ctx.Err() == nil && (first || random.IntN(crashOdds) > 0); first = false {
+			q.poll(ctx, t, client, history.Op{Process: process, Start: q.history.now()})
+		}
+		client.Close()
+	}
+}
+
+// poll polls once for op.
+func (q *queue) poll(ctx context.Context, t *testing.T, client *kgo.Client, op history.Op) []*kgo.Record {
+	return q.polled(ctx, t, client.PollRecords(ctx, maxPolled), op)
+}
+
+// polled notes op if a poll returned any records, and returns these.
+func (q *queue) polled(ctx context.Context, t *testing.T, fetches kgo.Fetches, op history.Op) []*kgo.Record {
+	for _, e := range fetches.Errors() {
+		if ctx.Err() == nil && !kerr.IsRetriable(e.Err) {
+			t.Logf("process %d: poll of partition %d: %v", op.Process, e.Partition, e.Err)
+		}
+	}
+	records := fetches.Records()
+	if len(records) == 0 {
+		return nil
+	}
+	polled := history.Step{Action: history.Poll}
+	for _, r := range records {
+		s, err := seen(r)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		polled.Records = append(polled.Records, s)
+	}
+	op.Outcome, op.Steps = history.OK, []history.Step{polled}
+	q.history.ended(op)
+	return records
+}
+
+// subscribed polls as a member of a group, which commits after each poll or leaves it to its client, and now and then is a new client.
+func (q *queue) subscribed(ctx context.Context, t *testing.T, group string, random *rand.Rand) {
+	for ctx.Err() == nil && q.member(ctx, t, group, random) {
+	}
+}
+
+// member is one life of a member. false: it could not begin.
+func (q *queue) member(ctx context.Context, t *testing.T, group string, random *rand.Rand) bool {
+	var moved atomic.Bool
+	moves := func(context.Context, *kgo.Client, map[string][]int32) { moved.Store(true) }
+	options := append(impatient(q.addr), kgo.ConsumeTopics(queueTopic), kgo.ConsumerGroup(group), kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(moves), kgo.OnPartitionsRevoked(moves), kgo.OnPartitionsLost(moves),
+		kgo.SessionTimeout(2*time.Second), kgo.HeartbeatInterval(100*time.Millisecond), kgo.AutoCommitInterval(100*time.Millisecond))
+	if group != autoCommitting {
+		options = append(options, kgo.DisableAutoCommit())
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	defer client.CloseAllowingRebalance()
+	process := q.history.process()
+	for first := true; ctx.Err() == nil && (first || random.IntN(crashOdds) > 0); first = false {
+		op := history.Op{Process: process, Group: group, Start: q.history.now()}
+		fetches := client.PollRecords(ctx, maxPolled)
+		op.Moved = moved.Swap(false)
+		records := q.polled(ctx, t, fetches, op)
+		if len(records) > 0 && group != autoCommitting {
+			q.commit(ctx, client, process, group, records)
+		}
+		client.AllowRebalance()
+	}
+	return true
+}
+
+// commit commits what was polled.
+func (q *queue) commit(ctx context.Context, client *kgo.Client, process int, group string, records []*kgo.Record) {
+	op := history.Op{Process: process, Group: group, Start: q.history.now(), Outcome: history.OK}
+	next := map[int32]int64{}
+	for _, r := range records {
+		next[r.Partition] = r.Offset + 1
+	}
+	step := history.Step{Action: history.Commit}
+	for partition, offset := range next {
+		step.Records = append(step.Records, history.Record{Partition: partitionName(queueTopic, partition), Offset: offset})
+	}
+	op.Steps = []history.Step{step}
+	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := client.CommitRecords(bounded, records...); err != nil {
+		op.Outcome = history.Info
+	}
+	q.history.ended(op)
+}
+
+// finish ends the workload, reads everything once more, and holds the history against itself.
+func (q *queue) finish(ctx context.Context, t *testing.T, out *output) {
+	t.Helper()
+	close(q.stop)
+	q.senders.Wait()
+	all := q.readAll(ctx, t)
+	q.leave()
+	q.readers.Wait()
+	if out.trouble() {
+		t.Errorf("the broker had a problem of its own:\n%s", out)
+	}
+	q.history.check(t, queueTopic, all)
+}
+
+// readAll polls until the end of every partition, and reports whether it got there.
+func (q *queue) readAll(ctx context.Context, t *testing.T) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	offsets := map[int32]kgo.Offset{}
+	for p := range int32(queuePartitions) {
+		offsets[p] = kgo.NewOffset().AtStart()
+	}
+	client, err := kgo.NewClient(append(impatient(q.addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{queueTopic: offsets}))...)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, queueTopic)
+	if err = errors.Join(err, ends.Error()); err != nil {
+		t.Errorf("the ends of the logs: %v", err)
+		return false
+	}
+	process, next := q.history.process(), map[int32]int64{}
+	for p := range int32(queuePartitions) {
+		for end, _ := ends.Lookup(queueTopic, p); next[p] < end.Offset; {
+			if ctx.Err() != nil {
+				t.Errorf("the last polls got to offset %d of partition %d, which ends at %d", next[p], p, end.Offset)
+				return false
+			}
+			for _, r := range q.poll(ctx, t, client, history.Op{Process: process, Start: q.history.now()}) {
+				next[r.Partition] = max(next[r.Partition], r.Offset+1)
+			}
+		}
+	}
+	return true
+}
