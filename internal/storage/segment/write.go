@@ -29,6 +29,9 @@ type writing struct {
 	checked bool     // the last block is what the state says, or was given up
 	sealing *State   // what Seal has begun to write
 	views   [][]byte // spare memory of writeViews
+
+	// Spare memory for entries of sidecar and indexes.
+	whole, index, time []byte
 }
 
 // Write extends the segment at Size() by data, which is exactly batches in order. Only batches that can never be taken back may be
@@ -68,7 +71,7 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	}
 	s.writing.dirty = true
 
-	blocks := blockSummer{crc: s.Current().BlockCRC, size: s.Size()}
+	blocks := blockSummer{crc: s.Current().BlockCRC, size: s.Size(), whole: s.writing.whole[:0]}
 	ragged, err = s.writeAligned(f.direct, src, n, ragged, &blocks)
 	if err != nil {
 		return s.fail(fmt.Errorf("write segment %d: %w", s.o.Base, err))
@@ -76,6 +79,7 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	s.side.append(blocks.whole)
 	s.index.append(x.index)
 	s.time.append(x.time)
+	s.writing.whole, s.writing.index, s.writing.time = blocks.whole, x.index, x.time
 	s.txn.append(x.txn)
 	x.st.BlockCRC = blocks.crc
 	x.st.Sidecar, x.st.Index, x.st.TimeIndex, x.st.TxnIndex = s.side.state(), s.index.state(), s.time.state(), s.txn.state()
@@ -87,7 +91,8 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 
 // plan checks batches and computes the state and the index entries that they lead to.
 func (s *Segment) plan(n int64, batches []BatchMeta) (*indexer, error) {
-	x := &indexer{st: s.Current(), interval: s.o.IndexInterval}
+	w := &s.writing
+	x := &indexer{st: s.Current(), interval: s.o.IndexInterval, index: w.index[:0], time: w.time[:0]}
 	if x.st.Sealed {
 		return nil, ErrSealed
 	}
