@@ -124,10 +124,15 @@ func (p *Partition) Aborted(s Slice, from base.Offset) ([]AbortedTxn, error) {
 	}
 	p.mu.Lock()
 	first := max(p.segmentAtLocked(s.pos), 0)
-	segments := slices.Clone(p.segments[first:])
+	var indexed []abortedIn
+	for _, ref := range p.segments[first:] {
+		if ref.seg != nil && ref.seg.Current().TxnIndex.Entries > 0 {
+			indexed = append(indexed, abortedIn{ref, ref.seg})
+		}
+	}
 	recent := slices.Clone(p.aborted)
 	p.mu.Unlock()
-	if len(recent) == 0 && !slices.ContainsFunc(segments, (*segmentRef).hasAborted) {
+	if len(recent)+len(indexed) == 0 {
 		return nil, nil
 	}
 	upto, err := p.endOffset(s)
@@ -146,12 +151,12 @@ func (p *Partition) Aborted(s Slice, from base.Offset) ([]AbortedTxn, error) {
 		}
 		return more
 	}
-	for _, ref := range segments {
-		if !more || !ref.hasAborted() {
-			continue
+	for _, s := range indexed {
+		if !more {
+			break
 		}
-		if err := ref.seg.Aborted(from, take); err != nil {
-			return nil, fmt.Errorf("aborted transactions of %v from %d: %w", p, from, p.noteDamage(ref, err))
+		if err := s.seg.Aborted(from, take); err != nil {
+			return nil, fmt.Errorf("aborted transactions of %v from %d: %w", p, from, p.noteDamage(s.ref, err))
 		}
 	}
 	for _, a := range recent {
@@ -162,8 +167,11 @@ func (p *Partition) Aborted(s Slice, from base.Offset) ([]AbortedTxn, error) {
 	return found, nil
 }
 
-// hasAborted reports whether a transaction was aborted in what is flushed of the segment.
-func (s *segmentRef) hasAborted() bool { return s.seg != nil && s.seg.Current().TxnIndex.Entries > 0 }
+// abortedIn is a segment in whose flushed part transactions were aborted.
+type abortedIn struct {
+	ref *segmentRef
+	seg *segment.Segment
+}
 
 // endOffset is the offset after the last batch of s.
 func (p *Partition) endOffset(s Slice) (base.Offset, error) {
