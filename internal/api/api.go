@@ -7,6 +7,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/storage"
 )
@@ -17,7 +18,10 @@ type Deps struct {
 	Metadata *metadata.Metadata
 	Engine   *storage.Engine
 	Groups   *group.Service
-	Logger   *slog.Logger
+	Txns     *txn.Service
+	// ProducerIDs is shared with Txns.
+	ProducerIDs *ProducerIDs
+	Logger      *slog.Logger
 }
 
 // API answers the requests of all connections. It implements wire.Handler and is safe for concurrent use.
@@ -26,6 +30,8 @@ type API struct {
 	metadata *metadata.Metadata
 	engine   *storage.Engine
 	groups   *group.Service
+	txns     *txn.Service
+	markers  *Markers
 	logger   *slog.Logger
 
 	rows        []api                // by key; a row without handler is an API that is not served
@@ -33,7 +39,7 @@ type API struct {
 	following   sync.Mutex           // held while current is replaced
 	topicViews  sync.Map             // base.TopicID to *topicView, entries of older images among them
 	sessions    *fetchSessions
-	producerIDs *producerIDs
+	producerIDs *ProducerIDs
 }
 
 // New returns the handlers over the given parts, all of which must be there. It subscribes to the metadata; the subscription that
@@ -44,9 +50,11 @@ func New(d Deps) *API {
 		metadata:    d.Metadata,
 		engine:      d.Engine,
 		groups:      d.Groups,
+		txns:        d.Txns,
+		markers:     &Markers{Metadata: d.Metadata, Engine: d.Engine, Groups: d.Groups, Logger: d.Logger},
 		logger:      d.Logger,
 		sessions:    newFetchSessions(d.Config.FetchSessionCacheSlots),
-		producerIDs: &producerIDs{metadata: d.Metadata},
+		producerIDs: d.ProducerIDs,
 	}
 	for _, row := range table() {
 		for len(a.rows) <= int(row.key) {

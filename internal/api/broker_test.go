@@ -19,6 +19,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
@@ -76,16 +77,26 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	}
 	empty := b.metadata.Subscribe(b.follow)
 	b.follow(empty, b.metadata.Image())
-	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{Topic: testOffsetsTopic{b}, Topics: GroupTopics(b.metadata), Logger: logger})
+	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Logger: logger})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b.api = New(Deps{Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Logger: logger})
+	ids := NewProducerIDs(b.metadata)
+	txns, err := txn.New(txn.Config{MaxTimeout: cfg.TransactionMaxTimeout}, txn.Deps{
+		Topic:   testInternalTopic{b, txn.Topic},
+		Markers: &Markers{Metadata: b.metadata, Engine: b.engine, Groups: groups, Logger: logger}, ProducerIDs: ids, Logger: logger,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.serving.Go(func() { _ = txns.Run(ctx) })
+	b.api = New(Deps{Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Txns: txns, ProducerIDs: ids, Logger: logger})
 	b.wire = wire.NewServer(wire.Config{Logger: logger, MaxRequestBytes: cfg.SocketRequestMaxBytes}, b.api)
 	tb.Cleanup(func() {
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer done()
-		errs := errors.Join(b.wire.Shutdown(stop), groups.Close())
+		errs := errors.Join(b.wire.Shutdown(stop), txns.Close(), groups.Close())
+		cancel()
 		b.serving.Wait()
 		errs = errors.Join(errs, b.engine.Close(stop), b.metadata.Close(), store.Close())
 		cancel()
@@ -154,12 +165,15 @@ func (b *testBroker) follow(prev, next *metadata.Image) {
 	}
 }
 
-// testOffsetsTopic is __consumer_offsets for the group coordinator.
-type testOffsetsTopic struct{ *testBroker }
+// testInternalTopic is the topic of a coordinator.
+type testInternalTopic struct {
+	*testBroker
+	name string
+}
 
-func (o testOffsetsTopic) Ensure(ctx context.Context) error {
+func (o testInternalTopic) Ensure(ctx context.Context) error {
 	r := o.metadata.CreateTopics(ctx, []metadata.NewTopic{{
-		Name: group.Topic, Partitions: 4, ReplicationFactor: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"},
+		Name: o.name, Partitions: 4, ReplicationFactor: 1, Internal: true, Configs: map[string]string{"cleanup.policy": "compact"},
 	}}, false)
 	if errors.Is(r[0].Err, metadata.ErrTopicExists) {
 		return nil
@@ -167,16 +181,16 @@ func (o testOffsetsTopic) Ensure(ctx context.Context) error {
 	return r[0].Err
 }
 
-func (o testOffsetsTopic) Partitions() int32 {
-	t, ok := o.metadata.Image().Topic(group.Topic)
+func (o testInternalTopic) Partitions() int32 {
+	t, ok := o.metadata.Image().Topic(o.name)
 	if !ok {
 		return 0
 	}
 	return int32(len(t.Partitions))
 }
 
-func (o testOffsetsTopic) Log(partition int32) (coordinator.Log, error) {
-	t, ok := o.metadata.Image().Topic(group.Topic)
+func (o testInternalTopic) Log(partition int32) (coordinator.Log, error) {
+	t, ok := o.metadata.Image().Topic(o.name)
 	if !ok {
 		return nil, coordinator.ErrNotCoordinator
 	}

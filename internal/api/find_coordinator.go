@@ -13,10 +13,10 @@ import (
 // FindCoordinator v0–6 (key 10)
 //
 //   - v0 finds groups only; v1 names the kind of coordinator; v4 takes several keys (KIP-699); v6 adds share groups (KIP-932).
-//   - The coordinator of a group leads a partition of __consumer_offsets, which is created when it is first asked for.
+//   - The coordinator of a group leads a partition of __consumer_offsets, that of a transactional id one of __transaction_state; the
+//     topics are created when they are first asked for.
 //
-// Left out on purpose: the coordinators of transactions and of share groups. Asking for one is INVALID_REQUEST, as from a Kafka
-// broker that does not run it.
+// Left out on purpose: the coordinators of share groups. Asking for one is INVALID_REQUEST, as from a Kafka broker that does not run it.
 
 // The kinds of coordinators.
 const (
@@ -26,10 +26,9 @@ const (
 )
 
 var (
-	errNoTransactionCoordinator = refuse(kerr.InvalidRequest, "This broker does not support transactions.")
-	errNoShareCoordinator       = refuse(kerr.InvalidRequest, "This broker does not support share groups.")
-	errUnknownCoordinator       = refuse(kerr.InvalidRequest, "Unknown coordinator key type.")
-	errNoCoordinator            = refuse(kerr.CoordinatorNotAvailable, "The coordinator is not available.")
+	errNoShareCoordinator = refuse(kerr.InvalidRequest, "This broker does not support share groups.")
+	errUnknownCoordinator = refuse(kerr.InvalidRequest, "Unknown coordinator key type.")
+	errNoCoordinator      = refuse(kerr.CoordinatorNotAvailable, "The coordinator is not available.")
 )
 
 func (a *API) findCoordinator(_ context.Context, c *call, req *kmsg.FindCoordinatorRequest) (wire.Pending, error) {
@@ -51,17 +50,18 @@ func (a *API) findCoordinator(_ context.Context, c *call, req *kmsg.FindCoordina
 
 // coordinatorFor is where the coordinators of a kind are: on this broker, all of them.
 func (a *API) coordinatorFor(ctx context.Context, c *call, kind int8) (endpoint, error) {
+	ensure := a.groups.Ensure
 	switch kind {
 	case groupCoordinator:
 	case transactionCoordinator:
-		return endpoint{}, errNoTransactionCoordinator
+		ensure = a.txns.Ensure
 	case shareCoordinator:
 		return endpoint{}, errNoShareCoordinator
 	default:
 		return endpoint{}, errUnknownCoordinator
 	}
-	if err := a.groups.Ensure(ctx); err != nil {
-		a.logger.Warn("the group coordinator's topic could not be created", "err", err)
+	if err := ensure(ctx); err != nil {
+		a.logger.Warn("a coordinator's topic could not be created", "err", err)
 		return endpoint{}, errNoCoordinator
 	}
 	return a.ownEndpoint(c), nil

@@ -83,7 +83,7 @@ func (a *API) offsetCommit(_ context.Context, c *call, req *kmsg.OffsetCommitReq
 //
 //   - An offset that is not there is -1, without error; so are all of a group that does not exist.
 //   - v2 asks for all offsets by naming no topics, and has an error for the whole answer; v5 (KIP-320) leader epochs; v7 (KIP-447)
-//     requireStable, which has nothing to wait for while there are no transactions; v8 (KIP-709) several groups; v9 (KIP-848) member and
+//     requireStable, UNSTABLE_OFFSET_COMMIT where a transaction has the offset pending; v8 (KIP-709) several groups; v9 (KIP-848) member and
 //     member epoch; v10 topics by id.
 func (a *API) offsetFetch(_ context.Context, c *call, req *kmsg.OffsetFetchRequest) (wire.Pending, error) {
 	groups := req.Groups
@@ -92,7 +92,7 @@ func (a *API) offsetFetch(_ context.Context, c *call, req *kmsg.OffsetFetchReque
 	}
 	fetches := make([]*offsetFetch, len(groups))
 	for i := range groups {
-		fetches[i] = a.fetchGroupOffsets(req.Version, &groups[i])
+		fetches[i] = a.fetchGroupOffsets(req, &groups[i])
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.OffsetFetchResponse](req)
@@ -130,10 +130,11 @@ type offsetFetch struct {
 	pending *coordinator.Call[group.Fetched]
 }
 
-func (a *API) fetchGroupOffsets(version int16, g *kmsg.OffsetFetchRequestGroup) *offsetFetch {
+func (a *API) fetchGroupOffsets(req *kmsg.OffsetFetchRequest, g *kmsg.OffsetFetchRequestGroup) *offsetFetch {
+	version := req.Version
 	f := &offsetFetch{asked: g, version: version}
 	if g.Topics == nil {
-		f.pending = a.groups.FetchAllOffsets(g.Group, g.MemberID, g.MemberEpoch)
+		f.pending = a.groups.FetchAllOffsets(g.Group, g.MemberID, g.MemberEpoch, req.RequireStable)
 		return f
 	}
 	image := a.view().image
@@ -150,7 +151,7 @@ func (a *API) fetchGroupOffsets(version int16, g *kmsg.OffsetFetchRequestGroup) 
 		}
 		f.known = append(f.known, in)
 	}
-	f.pending = a.groups.FetchOffsets(g.Group, g.MemberID, g.MemberEpoch, f.known)
+	f.pending = a.groups.FetchOffsets(g.Group, g.MemberID, g.MemberEpoch, f.known, req.RequireStable)
 	return f
 }
 

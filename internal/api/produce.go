@@ -30,8 +30,12 @@ import (
 //   - v7 allows zstd (KIP-110), v8 tells the records refused and why (KIP-467), v10 tells the current leader (KIP-951), v13 names
 //     topics by id (KIP-516).
 //
-// Left out on purpose: transactions. A batch with the transactional bit gets INVALID_TXN_STATE, as from a broker that knows no
-// transaction of its producer, or TRANSACTIONAL_ID_AUTHORIZATION_FAILED where the request names none. Kafka lets a client named __admin_client write to internal topics; here nobody may.
+//   - The first batch of a transaction in a partition is appended only if the transaction coordinator knows of it (KIP-890); from v12 on the
+//     coordinator is told so by this broker. Otherwise it is INVALID_TXN_STATE, or TRANSACTION_ABORTABLE (v11); while the producer's last
+//     transaction is still ending, NOT_ENOUGH_REPLICAS, which clients try again. Where the request names no transactional id it is
+//     TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+//
+// Left out on purpose: Kafka lets a client named __admin_client write to internal topics; here nobody may.
 
 // appendTimeout is longer than an append waits for room in the wal and the tail by itself: a client with more patience needs no timer.
 const appendTimeout = 10 * time.Second
@@ -67,7 +71,11 @@ func (a *API) produce(ctx context.Context, r *wire.Request) (wire.Pending, error
 func (p *producing) appendAll(ctx context.Context) {
 	view, now := p.api.view(), time.Now()
 	p.resp.Version = p.req.version
+	if p.req.transactional {
+		p.verifyTxns(ctx, view)
+	}
 	partitions := p.req.partitions
+	first := 0 // of the topic's partitions
 	for i := range p.req.topics {
 		asked := &p.req.topics[i]
 		topic, err := view.produceTopic(p.req.version, asked)
@@ -76,12 +84,13 @@ func (p *producing) appendAll(ctx context.Context) {
 			part := &partitions[j]
 			result := produced{err: err, logStart: -1}
 			if err == nil {
-				result = p.append(ctx, topic, part, now)
+				result = p.append(ctx, topic, first+j, now)
 			}
 			p.encode(out, part.index, topic, result)
 			p.sequence = max(p.sequence, result.appended.Sequence)
 		}
 		partitions = partitions[asked.partitions:]
+		first += asked.partitions
 	}
 }
 
@@ -105,6 +114,7 @@ type producing struct {
 	call     call
 	req      produceBody // its topics and partitions only in the first phase
 	resp     kmsg.ProduceResponse
+	txns     []txnBatch   // by partition of the request, where it names a transactional id
 	sequence wal.Sequence // the last commit group of any batch
 	failed   bool
 	firstErr error
@@ -154,8 +164,9 @@ func (p *producing) patience() time.Duration {
 	return appendTimeout
 }
 
-// append validates and orders the records of one partition.
-func (p *producing) append(ctx context.Context, topic *topicView, asked *producePartition, now time.Time) produced {
+// append validates and orders the records of the request's partition i.
+func (p *producing) append(ctx context.Context, topic *topicView, i int, now time.Time) produced {
+	asked := &p.req.partitions[i]
 	if p.req.acks < -1 || p.req.acks > 1 {
 		return produced{err: errInvalidRequiredAcks, logStart: -1}
 	}
@@ -176,16 +187,20 @@ func (p *producing) append(ctx context.Context, topic *topicView, asked *produce
 	if err != nil {
 		return produced{err: err, recordErrors: valid.RecordErrors, logStart: logStartFor(err, partition)}
 	}
+	var begun txnBatch
 	if valid.Header.Attributes.Transactional() {
-		err := errNoTransaction
-		if !p.req.transactional {
-			err = errNoTransactionalID
+		begun.err = errNoTransactionalID
+		if p.req.transactional {
+			begun = p.txns[i]
 		}
-		return produced{err: err, logStart: -1}
+		if begun.err != nil {
+			return produced{err: begun.err, logStart: -1}
+		}
 	}
 	appended, err := partition.Append(ctx, valid.Batch, valid.Header, storage.AppendOptions{
 		OffsetOfMax:   valid.OffsetOfMaxTimestamp,
 		ExpectedEpoch: base.NoLeaderEpoch,
+		Verified:      begun.verified,
 	})
 	if err != nil {
 		return produced{err: err, logStart: logStartFor(err, partition)}

@@ -12,12 +12,14 @@ import (
 // produceBody is the body of a Produce request, decoded here rather than by kmsg, which allocates for each topic and partition. Its byte slices
 // alias the request's body. It is used again and again.
 type produceBody struct {
-	version       int16
-	transactional bool // it names a transactional id
-	acks          int16
-	timeoutMillis int32
-	topics        []produceTopic
-	partitions    []producePartition // of all topics, in order
+	version int16
+	// transactionalID is a copy; transactional tells that there is one.
+	transactional   bool
+	transactionalID string
+	acks            int16
+	timeoutMillis   int32
+	topics          []produceTopic
+	partitions      []producePartition // of all topics, in order
 }
 
 // produceTopic names a topic by its id from v13 on, and by its name before.
@@ -43,7 +45,8 @@ func (q *produceBody) decode(r *wire.Request) error {
 	d := produceReader{body: r.Body, flexible: r.Version >= 9}
 	q.version = r.Version
 	q.topics, q.partitions = q.topics[:0], q.partitions[:0]
-	q.transactional = d.bytes(2) != nil
+	transactionalID := d.bytes(2)
+	q.transactional, q.transactionalID = transactionalID != nil, string(transactionalID)
 	q.acks, q.timeoutMillis = int16(d.uint16()), int32(d.uint32())
 	for topics := d.length(4); topics > 0 && !d.short; topics-- {
 		var t produceTopic

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/record"
 )
 
@@ -74,7 +75,7 @@ func TestProduceRefusesPerPartition(t *testing.T) {
 		{"no batch", "t", 0, []byte{}, kerr.InvalidRecord},
 		{"null records", "t", 0, nil, kerr.InvalidRecord},
 		{"old magic", "t", 0, magic1, kerr.InvalidRecord},
-		{"transaction", "t", 0, transactional.Build(0), kerr.InvalidTxnState},
+		{"transaction", "t", 0, transactional.Build(0), kerr.NotEnoughReplicas},
 		{"no key", "compacted", 0, batchOf(1000, "a"), kerr.InvalidRecord},
 		{"too large", "small", 0, batchOf(1000, strings.Repeat("x", 100)), kerr.MessageTooLarge},
 		{"too old", "recent", 0, batchOf(1000, "a"), kerr.InvalidTimestamp},
@@ -215,7 +216,7 @@ func TestLogAppendTimeIsAnswered(t *testing.T) {
 func TestInternalTopicsAreNotForClients(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t)
-	if err := (testOffsetsTopic{b}).Ensure(b.ctx); err != nil {
+	if err := (testInternalTopic{b, group.Topic}).Ensure(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	got := produced1(b.client(), produceRequest(9, "__consumer_offsets", base.TopicID{}, 0, batchOf(1000, "a")))

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/wire"
 )
@@ -16,14 +17,12 @@ import (
 //
 //   - A producer without transactional id gets an id that no producer had before, with epoch 0 (KIP-98). Ids come from blocks that the
 //     metadata hands out.
-//   - DescribeProducers tells what a partition knows of its idempotent producers (KIP-664).
-//
-// Left out on purpose: transactional ids, which are refused with UNSUPPORTED_VERSION: this broker has no transaction coordinator.
+//   - With a transactional id its coordinator answers: see txn.Machine.InitProducerID. v4 says PRODUCER_FENCED where earlier ones say
+//     INVALID_PRODUCER_EPOCH.
+//   - DescribeProducers tells what a partition knows of its idempotent and transactional producers (KIP-664).
 
-var errNoTransactions = refuse(kerr.UnsupportedVersion, "This broker does not support transactions.")
-
-// producerIDs hands out producer ids from the current block.
-type producerIDs struct {
+// ProducerIDs hands out producer ids from the current block. It implements txn.ProducerIDs.
+type ProducerIDs struct {
 	metadata *metadata.Metadata
 
 	mu   sync.Mutex // guards the fields below; held while a block is fetched, so that one request fetches it for all
@@ -31,8 +30,11 @@ type producerIDs struct {
 	left int32
 }
 
-// take returns a producer id that nobody has.
-func (p *producerIDs) take(ctx context.Context) (base.ProducerID, error) {
+// NewProducerIDs returns one that takes its blocks from the metadata.
+func NewProducerIDs(m *metadata.Metadata) *ProducerIDs { return &ProducerIDs{metadata: m} }
+
+// NewProducerID returns a producer id that nobody has or had.
+func (p *ProducerIDs) NewProducerID(ctx context.Context) (base.ProducerID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left == 0 {
@@ -51,20 +53,25 @@ func (a *API) initProducerID(_ context.Context, c *call, req *kmsg.InitProducerI
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.InitProducerIDResponse](req)
 		resp.ProducerID, resp.ProducerEpoch = -1, -1
-		id, err := base.NoProducerID, errNoTransactions
+		var o txn.Outcome
+		var err error
 		switch {
 		case (req.ProducerID < 0) != (req.ProducerEpoch < 0):
 			err = errHalfProducer
 		case req.TransactionalID == nil:
-			id, err = a.producerIDs.take(ctx)
+			o.ID, err = a.producerIDs.NewProducerID(ctx)
 		case *req.TransactionalID == "":
 			err = errEmptyTransactionalID
+		default:
+			p := producerOf(*req.TransactionalID, req.ProducerID, req.ProducerEpoch)
+			o, err = a.txns.InitProducerID(ctx, p, req.TransactionTimeoutMillis)
+			err = codeErr(o.Code, err)
 		}
 		if err != nil {
-			resp.ErrorCode = a.codeOf(c, err)
+			resp.ErrorCode = a.fencedCode(c, req.Version >= 4, err)
 			return resp, nil
 		}
-		resp.ProducerID, resp.ProducerEpoch = int64(id), 0
+		resp.ProducerID, resp.ProducerEpoch = int64(o.ID), int16(o.Epoch)
 		return resp, nil
 	})
 }

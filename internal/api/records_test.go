@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/record"
 )
 
@@ -117,7 +118,7 @@ func TestDeleteRecords(t *testing.T) {
 	b := newBroker(t)
 	b.createTopic("t", 1)
 	b.createTopic("compacted", 1, "cleanup.policy", "compact")
-	if err := (testOffsetsTopic{b}).Ensure(b.ctx); err != nil {
+	if err := (testInternalTopic{b, group.Topic}).Ensure(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	c := b.client()
@@ -205,7 +206,9 @@ func TestInitProducerID(t *testing.T) {
 	}{
 		{"an id without epoch", func(r *kmsg.InitProducerIDRequest) { r.ProducerID = 5 }, kerr.InvalidRequest},
 		{"empty transactional id", func(r *kmsg.InitProducerIDRequest) { r.TransactionalID = kmsg.StringPtr("") }, kerr.InvalidRequest},
-		{"transactional id", func(r *kmsg.InitProducerIDRequest) { r.TransactionalID = kmsg.StringPtr("x") }, kerr.UnsupportedVersion},
+		{"timeout", func(r *kmsg.InitProducerIDRequest) {
+			r.TransactionalID, r.TransactionTimeoutMillis = kmsg.StringPtr("x"), 901_000
+		}, kerr.InvalidTransactionTimeout},
 	} {
 		req := kmsg.NewPtrInitProducerIDRequest()
 		req.Version = 5

@@ -80,7 +80,13 @@ type Broker struct {
 	ConsumerGroupRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 
 	// Transactions.
-	TransactionMaxTimeout time.Duration // transaction.max.timeout.ms
+	TransactionMaxTimeout             time.Duration // transaction.max.timeout.ms
+	TransactionAbortInterval          time.Duration // transaction.abort.timed.out.transaction.cleanup.interval.ms
+	TransactionalIDExpiration         time.Duration // transactional.id.expiration.ms
+	TransactionalIDExpiryInterval     time.Duration // transaction.remove.expired.transaction.cleanup.interval.ms
+	TransactionTopicPartitions        int32         // transaction.state.log.num.partitions
+	TransactionTopicReplicationFactor int16         // transaction.state.log.replication.factor
+	TransactionTopicSegmentBytes      int64         // transaction.state.log.segment.bytes
 
 	// Storage, Ottla's own.
 	AckWhen     AckWhen // ottla.ack.when
@@ -162,6 +168,12 @@ func (b *Broker) fill() {
 	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
 	b.ConsumerGroupRegexRefresh = v.millis("group.consumer.regex.refresh.interval.ms")
 	b.TransactionMaxTimeout = v.millis("transaction.max.timeout.ms")
+	b.TransactionAbortInterval = v.millis("transaction.abort.timed.out.transaction.cleanup.interval.ms")
+	b.TransactionalIDExpiration = v.millis("transactional.id.expiration.ms")
+	b.TransactionalIDExpiryInterval = v.millis("transaction.remove.expired.transaction.cleanup.interval.ms")
+	b.TransactionTopicPartitions = int32(v.int("transaction.state.log.num.partitions"))
+	b.TransactionTopicReplicationFactor = int16(v.int("transaction.state.log.replication.factor"))
+	b.TransactionTopicSegmentBytes = v.int("transaction.state.log.segment.bytes")
 	b.AckWhen = AckWhen(v.string("ottla.ack.when"))
 	b.WALMaxBytes = v.int("ottla.wal.max.bytes")
 	b.TailBytes = v.int("ottla.tail.bytes")

@@ -61,6 +61,18 @@ func (c *Call[A]) Wait(ctx context.Context) (A, error) {
 	return c.answer, nil
 }
 
+// Applied is Wait without waiting for durability: what the answer rests on is in the log, and whatever is appended anywhere in the same
+// wal from now on becomes durable no earlier. It is for steps inside the broker, and for no answer to a client.
+func (c *Call[A]) Applied(ctx context.Context) (A, error) {
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-ctx.Done():
+		var none A
+		return none, context.Cause(ctx)
+	}
+}
+
 // Done is closed once the call has an answer, durable or not, or failed.
 func (c *Call[A]) Done() <-chan struct{} { return c.done }
 

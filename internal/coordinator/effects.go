@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
 )
 
 // Record is one record of an internal topic.
@@ -49,6 +50,7 @@ type Effects struct {
 	records   []Record
 	bytes     int
 	answered  []*call
+	after     []func()
 	timers    *timers
 }
 
@@ -60,15 +62,35 @@ func NewEffects(m Machine, now time.Time, next base.Offset) *Effects {
 
 // Append queues a record and applies it to the machine's state by Machine.Replay, before it returns.
 func (fx *Effects) Append(key, value []byte) {
-	r := Record{
-		Offset: fx.next, Timestamp: fx.Now.UnixMilli(), ProducerID: base.NoProducerID, ProducerEpoch: base.NoProducerEpoch,
-		Key: key, Value: value,
+	fx.append(Record{ProducerID: base.NoProducerID, ProducerEpoch: base.NoProducerEpoch, Key: key, Value: value})
+}
+
+// AppendTxn is Append for a record of a producer's transaction.
+func (fx *Effects) AppendTxn(id base.ProducerID, epoch base.ProducerEpoch, key, value []byte) {
+	fx.append(Record{ProducerID: id, ProducerEpoch: epoch, Transactional: true, Key: key, Value: value})
+}
+
+// AppendMarker is Append for the control record that ends a producer's transaction in this partition.
+func (fx *Effects) AppendMarker(id base.ProducerID, epoch base.ProducerEpoch, end record.EndTxn, commit bool) {
+	kind := record.ControlAbort
+	if commit {
+		kind = record.ControlCommit
 	}
+	key, value := record.EndTxnRecord(kind, end)
+	fx.append(Record{ProducerID: id, ProducerEpoch: epoch, Transactional: true, Control: true, Key: key, Value: value})
+}
+
+// After has f called by the event loop once everything that the event appends is in the log, in its order though not yet durable. f
+// must not block. It is not called if the append fails.
+func (fx *Effects) After(f func()) { fx.after = append(fx.after, f) }
+
+func (fx *Effects) append(r Record) {
+	r.Offset, r.Timestamp = fx.next, fx.Now.UnixMilli()
 	if err := fx.machine.Replay(r); err != nil {
 		panic(fmt.Sprintf("coordinator: a machine cannot replay its own record: %v", err))
 	}
 	fx.next++
-	fx.bytes += len(key) + len(value) + recordOverhead
+	fx.bytes += len(r.Key) + len(r.Value) + recordOverhead
 	fx.records = append(fx.records, r)
 }
 
@@ -84,6 +106,14 @@ func (fx *Effects) StartTimer(t Timer, d time.Duration) {
 
 // CancelTimer undoes SetTimer; a timer that is not set is left so.
 func (fx *Effects) CancelTimer(t Timer) { fx.timers.cancel(t) }
+
+// Appended calls what After was given, as the event loop does. It is for tests of a machine alone.
+func (fx *Effects) Appended() {
+	for _, f := range fx.after {
+		f()
+	}
+	fx.after = nil
+}
 
 // Records returns the records appended so far. It is for tests of a machine alone.
 func (fx *Effects) Records() []Record { return fx.records }

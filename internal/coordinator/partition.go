@@ -436,7 +436,7 @@ func (p *partition[M]) effects(s *state[M]) *Effects {
 func (p *partition[M]) flush(ctx context.Context, s *state[M], fx *Effects) error {
 	for records := fx.records; len(records) > 0; {
 		n := 0
-		for size := 0; n < len(records) && (n == 0 || size < maxBatchBytes); n++ {
+		for size := 0; n < len(records) && (n == 0 || size < maxBatchBytes && batched(records[0], records[n])); n++ {
 			size += len(records[n].Key) + len(records[n].Value) + recordOverhead
 		}
 		if err := p.append(ctx, s, records[:n]); err != nil {
@@ -450,11 +450,21 @@ func (p *partition[M]) flush(ctx context.Context, s *state[M], fx *Effects) erro
 		c.complete(s.term, p.token)
 	}
 	fx.records, fx.answered, fx.bytes = nil, nil, 0
+	fx.Appended()
 	return nil
 }
 
+// batched reports whether two records may be in one batch: the producer is the batch's, and a marker has one of its own.
+func batched(a, b Record) bool {
+	return a.ProducerID == b.ProducerID && a.ProducerEpoch == b.ProducerEpoch && !a.Control && !b.Control
+}
+
 func (p *partition[M]) append(ctx context.Context, s *state[M], records []Record) error {
-	b := record.NewBuilder(record.BuilderOptions{})
+	o := record.BuilderOptions{Transactional: records[0].Transactional, Control: records[0].Control}
+	if o.Transactional {
+		o.Producer = &record.Producer{ID: records[0].ProducerID, Epoch: records[0].ProducerEpoch, BaseSequence: record.NoSequence}
+	}
+	b := record.NewBuilder(o)
 	for _, r := range records {
 		b.Append(r.Timestamp, r.Key, r.Value)
 	}

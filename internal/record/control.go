@@ -75,8 +75,14 @@ func ParseEndTxn(value []byte) (EndTxn, error) {
 func EndTxnMarker(producer Producer, kind ControlType, coordinatorEpoch int32, timestamp int64) []byte {
 	producer.BaseSequence = NoSequence
 	b := NewBuilder(BuilderOptions{Producer: &producer, Transactional: true, Control: true})
-	key := binary.BigEndian.AppendUint16(make([]byte, 2, 4), uint16(kind))
-	value := binary.BigEndian.AppendUint32(make([]byte, 2, 6), uint32(coordinatorEpoch))
+	key, value := EndTxnRecord(kind, EndTxn{CoordinatorEpoch: coordinatorEpoch})
 	b.Append(timestamp, key, value)
 	return b.Build(0)
+}
+
+// EndTxnRecord is the control record of EndTxnMarker.
+func EndTxnRecord(kind ControlType, end EndTxn) (key, value []byte) {
+	key = binary.BigEndian.AppendUint16(make([]byte, 2, 4), uint16(kind))
+	value = binary.BigEndian.AppendUint16(make([]byte, 0, 6), uint16(end.Version))
+	return key, binary.BigEndian.AppendUint32(value, uint32(end.CoordinatorEpoch))
 }

@@ -78,7 +78,7 @@ func openParts(ctx context.Context, cfg *config.Broker, fs disk.FS, store metada
 	p := &parts{metadata: m, engine: e, topics: newTopicSync(e, cfg, slog.New(slog.DiscardHandler))}
 	p.topics.follow(m)
 	p.groups, err = group.New(groupConfig(cfg), group.Deps{
-		Topic: &offsetsTopic{cfg: cfg, metadata: m, engine: e}, Topics: api.GroupTopics(m), Logger: slog.New(slog.DiscardHandler),
+		Topic: offsetsTopic(cfg, m, e), Topics: api.GroupTopics(m), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, errors.Join(err, e.Close(ctx), m.Close())
@@ -531,7 +531,7 @@ func (p *parts) checkOffsets(ctx context.Context, before, after lossTopic) error
 		return nil
 	}
 	for name, asked := range after.committer {
-		fetched, err := p.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: before.name, ID: before.id, Partitions: []int32{0}}}).Wait(ctx)
+		fetched, err := p.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: before.name, ID: before.id, Partitions: []int32{0}}}, false).Wait(ctx)
 		if err != nil {
 			return fmt.Errorf("offsets of %s: %w", name, err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/storage/disk"
@@ -57,7 +58,10 @@ type Server struct {
 	engine   *storage.Engine
 	topics   *topicSync
 	groups   *group.Service
+	txns     *txn.Service
 	wire     *wire.Server
+
+	producerIDs *api.ProducerIDs
 
 	listeners []openListener
 
@@ -86,7 +90,7 @@ type openListener struct {
 func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{cfg: o.Config, logger: o.Logger, failed: make(chan struct{})}
 	s.runCtx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	steps := []func(context.Context) error{s.openFolder, s.openMetadata, s.openEngine, s.startGroups, s.startWire}
+	steps := []func(context.Context) error{s.openFolder, s.openMetadata, s.openEngine, s.startGroups, s.startTxns, s.startWire}
 	if !o.NoSockets {
 		steps = append(steps, s.listen)
 	}
@@ -167,7 +171,7 @@ func (s *Server) openEngine(ctx context.Context) error {
 
 func (s *Server) startGroups(context.Context) (err error) {
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
-		Topic:     &offsetsTopic{cfg: s.cfg, metadata: s.metadata, engine: s.engine},
+		Topic:     offsetsTopic(s.cfg, s.metadata, s.engine),
 		Topics:    api.GroupTopics(s.metadata),
 		Settings:  api.GroupSettings(s.cfg, s.metadata),
 		Logger:    s.logger,
@@ -185,13 +189,41 @@ func (s *Server) startGroups(context.Context) (err error) {
 	return nil
 }
 
+func (s *Server) startTxns(context.Context) (err error) {
+	s.producerIDs = api.NewProducerIDs(s.metadata)
+	s.txns, err = txn.New(txn.Config{
+		MaxTimeout:     s.cfg.TransactionMaxTimeout,
+		AbortInterval:  s.cfg.TransactionAbortInterval,
+		Expiration:     s.cfg.TransactionalIDExpiration,
+		ExpiryInterval: s.cfg.TransactionalIDExpiryInterval,
+	}, txn.Deps{
+		Topic:            transactionTopic(s.cfg, s.metadata, s.engine),
+		Markers:          &api.Markers{Metadata: s.metadata, Engine: s.engine, Groups: s.groups, Logger: s.logger},
+		ProducerIDs:      s.producerIDs,
+		Logger:           s.logger,
+		Snapshots:        coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
+		CoordinatorEpoch: int32(s.engine.LeaderEpoch()),
+	})
+	if err != nil {
+		return fmt.Errorf("start the transaction coordinator: %w", err)
+	}
+	s.background(func(ctx context.Context) {
+		if err := s.txns.Run(ctx); err != nil && ctx.Err() == nil {
+			s.fail(fmt.Errorf("transaction coordinator: %w", err))
+		}
+	})
+	return nil
+}
+
 func (s *Server) startWire(context.Context) error {
 	handler := api.New(api.Deps{
-		Config:   s.cfg,
-		Metadata: s.metadata,
-		Engine:   s.engine,
-		Groups:   s.groups,
-		Logger:   s.logger,
+		Config:      s.cfg,
+		Metadata:    s.metadata,
+		Engine:      s.engine,
+		Groups:      s.groups,
+		Txns:        s.txns,
+		ProducerIDs: s.producerIDs,
+		Logger:      s.logger,
 	})
 	s.wire = wire.NewServer(wire.Config{
 		MaxRequestBytes:        s.cfg.SocketRequestMaxBytes,
@@ -334,6 +366,9 @@ func (s *Server) close(ctx context.Context) error {
 		}
 	}
 	s.cancel(ErrStopped)
+	if s.txns != nil {
+		stop("the transaction coordinator", s.txns.Close)
+	}
 	if s.groups != nil {
 		stop("the group coordinator", s.groups.Close)
 	}

@@ -203,6 +203,9 @@ func (e *Engine) durable() wal.Sequence {
 	return e.log.Durable()
 }
 
+// LeaderEpoch is the epoch with which this broker leads all its partitions. It rises with each start.
+func (e *Engine) LeaderEpoch() base.LeaderEpoch { return e.cfg.LeaderEpoch }
+
 // Create adds a partition. It costs no file before its first flush. ErrExists if the id is known.
 func (e *Engine) Create(spec PartitionSpec) (*Partition, error) {
 	if err := e.usable(); err != nil {

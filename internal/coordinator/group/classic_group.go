@@ -96,10 +96,10 @@ func (g *classicGroup) mayCommit(by committer) (commitCheck, *kerr.Error) {
 		if by.epoch != g.generation {
 			return nil, kerr.IllegalGeneration
 		}
-	default:
+	case !by.transactional:
 		return nil, kerr.UnknownMemberID
 	}
-	if g.state == completing {
+	if g.state == completing && !by.transactional {
 		return nil, kerr.RebalanceInProgress
 	}
 	return nil, nil

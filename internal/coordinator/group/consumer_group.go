@@ -161,11 +161,14 @@ func (g *consumerGroup) mayCommit(by committer) (commitCheck, *kerr.Error) {
 	if by.epoch < 0 && len(g.members) == 0 {
 		return nil, nil
 	}
+	if by.transactional && by.epoch < 0 && by.member == "" && by.instance == nil {
+		return nil, nil // a transaction need not say who commits (KIP-447)
+	}
 	mb := g.members[by.member]
 	switch {
 	case mb == nil:
 		return nil, kerr.UnknownMemberID
-	case mb.classic == nil && by.version < 9:
+	case mb.classic == nil && by.version < 9 && !by.transactional:
 		return nil, kerr.UnsupportedVersion
 	case by.epoch == mb.epoch:
 		return nil, nil

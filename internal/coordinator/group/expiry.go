@@ -19,7 +19,7 @@ import (
 func (m *Machine) expire(fx *coordinator.Effects) {
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		g := m.groups[id]
-		if m.expireOffsets(fx, id, g) && g.isEmpty() {
+		if m.expireOffsets(fx, id, g) && g.isEmpty() && !m.hasPending(id) {
 			g.entomb(m, fx)
 		}
 	}

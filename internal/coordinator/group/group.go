@@ -59,6 +59,8 @@ type committer struct {
 	instance *string
 	epoch    int32 // or generation; negative: none
 	version  int16 // of the request
+
+	transactional bool
 }
 
 // commitCheck is the reason why a partition's offset may not be committed.

@@ -217,7 +217,7 @@ func (h *historian) read(key string) {
 	group, _, _ := strings.Cut(key, " ")
 	before := h.known[key]
 	topics := []FetchTopic{{Name: "t", ID: base.TopicID{15: 1}, Partitions: []int32{int32(key[len(key)-1] - '0')}}}
-	expect(h.runner, key, h.service.FetchOffsets(group, nil, -1, topics), func(fetched Fetched) []string {
+	expect(h.runner, key, h.service.FetchOffsets(group, nil, -1, topics, false), func(fetched Fetched) []string {
 		got := max(fetched.Topics[0].Partitions[0].Offset, 0)
 		if got < before || got > h.attempted[key] {
 			h.failf("%s is %d; want %d, which was answered before, to %d, which was tried", key, got, before, h.attempted[key])

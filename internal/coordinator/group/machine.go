@@ -70,11 +70,17 @@ type Machine struct {
 	groups  map[string]group
 	offsets map[string]map[string]map[int32]committed // group → topic → partition
 	used    int64                                     // of the budget
+
+	producers map[base.ProducerID]*txnProducer
+	unstable  map[offsetID]int // number of transactions that have the offset pending
 }
 
 // NewMachine returns the state of an empty partition.
 func NewMachine(env *Environment) *Machine {
-	return &Machine{env: env, groups: map[string]group{}, offsets: map[string]map[string]map[int32]committed{}}
+	return &Machine{
+		env: env, groups: map[string]group{}, offsets: map[string]map[string]map[int32]committed{},
+		producers: map[base.ProducerID]*txnProducer{}, unstable: map[offsetID]int{},
+	}
 }
 
 // Release gives back the machine's share of the budget. The runtime calls it when the state is given up.
@@ -103,6 +109,7 @@ func (m *Machine) Loaded(fx *coordinator.Effects) {
 func (m *Machine) Elapsed(t coordinator.Timer, fx *coordinator.Effects) {
 	if t.Kind == timerExpiry {
 		m.expire(fx)
+		m.forgetProducers(fx.Now.UnixMilli())
 		fx.SetTimer(t, m.env.Config.RetentionCheckInterval)
 		return
 	}

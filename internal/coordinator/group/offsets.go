@@ -73,18 +73,23 @@ func javaLength(s string) int {
 
 // mayCommit is the reason to refuse a commit as a whole.
 func (m *Machine) mayCommit(req *kmsg.OffsetCommitRequest, topics []CommitTopic) *kerr.Error {
-	g := m.groups[req.Group]
+	return m.allowed(req.Group, committer{member: req.MemberID, instance: req.InstanceID, epoch: req.Generation, version: req.Version}, topics)
+}
+
+// allowed is the reason to refuse a commit, of a transaction or not, as a whole.
+func (m *Machine) allowed(group string, by committer, topics []CommitTopic) *kerr.Error {
+	g := m.groups[group]
 	switch {
-	case len(req.Group) > maxName:
+	case len(group) > maxName:
 		return kerr.InvalidGroupID
-	case g == nil && req.Generation < 0:
+	case g == nil && by.epoch < 0:
 		return nil
-	case g == nil && req.Version >= 9:
+	case g == nil && by.version >= 9:
 		return kerr.GroupIDNotFound
 	case g == nil:
 		return kerr.IllegalGeneration
 	}
-	check, err := g.mayCommit(committer{member: req.MemberID, instance: req.InstanceID, epoch: req.Generation, version: req.Version})
+	check, err := g.mayCommit(by)
 	if err != nil || check == nil {
 		return err
 	}
@@ -119,7 +124,8 @@ type FetchedTopic struct {
 
 // FetchOffsets handles one group of OffsetFetch v1–10: the offsets asked for, in order, -1 for those that are not there. An offset
 // that was committed for a deleted topic of the same name is not there. v9 (KIP-848) says which member asks, and its epoch; -1: none.
-func (m *Machine) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic) Fetched {
+// With stable set (v7, KIP-447) one that a transaction has pending is UNSTABLE_OFFSET_COMMIT.
+func (m *Machine) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic, stable bool) Fetched {
 	have, err := m.fetchable(group, member, epoch)
 	if err != nil {
 		return Fetched{Code: err}
@@ -133,6 +139,7 @@ func (m *Machine) FetchOffsets(group string, member *string, epoch int32, topics
 				ok = false
 			}
 			fetched[i].Partitions[j] = fetchedOffset(p, c, ok)
+			m.markUnstable(&fetched[i].Partitions[j], offsetID{group, t.Name, p}, stable)
 		}
 	}
 	return Fetched{Topics: fetched}
@@ -151,7 +158,7 @@ func (m *Machine) fetchable(group string, member *string, epoch int32) (map[stri
 }
 
 // FetchAllOffsets handles one group of OffsetFetch v2–10 that names no topics: all offsets, by topic and partition.
-func (m *Machine) FetchAllOffsets(group string, member *string, epoch int32) Fetched {
+func (m *Machine) FetchAllOffsets(group string, member *string, epoch int32, stable bool) Fetched {
 	have, err := m.fetchable(group, member, epoch)
 	if err != nil {
 		return Fetched{Code: err}
@@ -164,6 +171,7 @@ func (m *Machine) FetchAllOffsets(group string, member *string, epoch int32) Fet
 		for _, p := range slices.Sorted(maps.Keys(have[name])) {
 			if c := have[name][p]; !differentTopics(c.topicID, id) {
 				t.Partitions = append(t.Partitions, fetchedOffset(p, c, true))
+				m.markUnstable(&t.Partitions[len(t.Partitions)-1], offsetID{group, name, p}, stable)
 			}
 		}
 		if len(t.Partitions) > 0 {
@@ -171,6 +179,14 @@ func (m *Machine) FetchAllOffsets(group string, member *string, epoch int32) Fet
 		}
 	}
 	return Fetched{Topics: fetched}
+}
+
+// markUnstable makes the answer for one partition a refusal, where the client wants a stable offset and a transaction has one pending.
+func (m *Machine) markUnstable(p *kmsg.OffsetFetchResponseGroupTopicPartition, id offsetID, stable bool) {
+	if stable && m.unstable[id] > 0 {
+		*p = fetchedOffset(p.Partition, committed{}, false)
+		p.ErrorCode = kerr.UnstableOffsetCommit.Code
+	}
 }
 
 func fetchedOffset(partition int32, c committed, ok bool) kmsg.OffsetFetchResponseGroupTopicPartition {

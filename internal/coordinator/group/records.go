@@ -84,12 +84,15 @@ func encodeOffset(c *committed) []byte {
 // Replay implements coordinator.Machine.
 func (m *Machine) Replay(r coordinator.Record) error {
 	if r.Control {
-		return nil // the end of a transaction: transactional offsets are not built yet
+		return m.replayMarker(r)
 	}
 	if len(r.Key) < 2 {
 		return fmt.Errorf("%w: key of %d bytes", errRecord, len(r.Key))
 	}
 	t := int16(binary.BigEndian.Uint16(r.Key))
+	if ok, err := m.replaySnapshotTxn(t, r); ok || err != nil {
+		return err
+	}
 	if t < 0 || int(t) >= len(recordTypes) || recordTypes[t] == nil {
 		return fmt.Errorf("%w: key version %d", coordinator.ErrUnknownRecord, t)
 	}
@@ -112,25 +115,42 @@ var recordTypes = [...]func(*Machine, coordinator.Record) error{
 }
 
 func (m *Machine) replayOffset(r coordinator.Record) error {
+	id, c, err := parseOffset(r.Key, r.Value)
+	switch {
+	case err != nil:
+		return err
+	case r.Transactional:
+		m.replayPending(r, id, c)
+	case c == nil:
+		m.dropOffset(id.group, id.topic, id.partition)
+	default:
+		m.supersede(id, r.Offset)
+		m.setOffset(id, *c)
+	}
+	return nil
+}
+
+// parseOffset reads the record of an offset; nil for a tombstone.
+func parseOffset(key, value []byte) (offsetID, *committed, error) {
 	k := kmsg.NewOffsetCommitKey()
-	if err := k.ReadFrom(r.Key); err != nil {
-		return fmt.Errorf("%w: offset key: %w", errRecord, err)
+	if err := k.ReadFrom(key); err != nil {
+		return offsetID{}, nil, fmt.Errorf("%w: offset key: %w", errRecord, err)
 	}
-	if r.Value == nil {
-		m.dropOffset(k.Group, k.Topic, k.Partition)
-		return nil
+	id := offsetID{k.Group, k.Topic, k.Partition}
+	if value == nil {
+		return id, nil, nil
 	}
-	version, err := valueVersion(r.Value, maxValueOffset)
+	version, err := valueVersion(value, maxValueOffset)
 	if err != nil {
-		return fmt.Errorf("%w: offset value: %w", errRecord, err)
+		return id, nil, fmt.Errorf("%w: offset value: %w", errRecord, err)
 	}
 	v := kmsg.NewOffsetCommitValue()
 	v.LeaderEpoch = int32(base.NoLeaderEpoch)
 	v.ExpireTimestamp = base.NoTimestamp
-	if err := v.ReadFrom(r.Value); err != nil {
-		return fmt.Errorf("%w: offset value: %w", errRecord, err)
+	if err := v.ReadFrom(value); err != nil {
+		return id, nil, fmt.Errorf("%w: offset value: %w", errRecord, err)
 	}
-	c := committed{
+	c := &committed{
 		offset: base.Offset(v.Offset), leaderEpoch: base.LeaderEpoch(v.LeaderEpoch), metadata: v.Metadata,
 		at: v.CommitTimestamp, expire: base.NoTimestamp, topicID: v.TopicID,
 	}
@@ -140,8 +160,7 @@ func (m *Machine) replayOffset(r coordinator.Record) error {
 	if version < 3 {
 		c.leaderEpoch = base.NoLeaderEpoch
 	}
-	m.putOffset(k.Group, k.Topic, k.Partition, c)
-	return nil
+	return id, c, nil
 }
 
 func (m *Machine) replayGroup(r coordinator.Record) error {
@@ -182,6 +201,7 @@ func (m *Machine) replayGroup(r coordinator.Record) error {
 
 // Snapshot implements coordinator.Snapshotter.
 func (m *Machine) Snapshot(emit func(key, value []byte)) {
+	defer m.snapshotTxns(emit)
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		m.groups[id].snapshot(emit)
 	}
@@ -268,8 +288,9 @@ func (m *Machine) dropOffset(group, topic string, partition int32) {
 	}
 }
 
-// putOffset sets an offset; a group that does not exist is one by that: one without members.
-func (m *Machine) putOffset(group, topic string, partition int32, c committed) {
+// setOffset sets an offset; a group that does not exist is one by that: one without members.
+func (m *Machine) setOffset(id offsetID, c committed) {
+	group, topic, partition := id.group, id.topic, id.partition
 	if m.groups[group] == nil {
 		m.found(group, newClassicGroup(group, base.NoTimestamp))
 	}

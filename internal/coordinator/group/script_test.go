@@ -272,7 +272,9 @@ func init() {
 		"leave":     (*runner).leave,
 		"commit":    (*runner).commit,
 		"fetch":     (*runner).fetch,
-		"forget":    (*runner).forget, // OffsetDelete
+		"txncommit": (*runner).txnCommit, // TxnOffsetCommit
+		"end":       (*runner).end,       // the marker of a transaction
+		"forget":    (*runner).forget,    // OffsetDelete
 		"list":      (*runner).list,
 		"describe":  (*runner).describe,
 		"delete":    (*runner).delete,
@@ -454,6 +456,40 @@ func (r *runner) commit(a args) []string {
 	return nil
 }
 
+// txnCommit is TxnOffsetCommit for one partition: txncommit G C producer= epoch= t-0=7
+func (r *runner) txnCommit(a args) []string {
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.Version, req.Group = int16(a.number("v", 5)), groupArg(a)
+	req.ProducerID, req.ProducerEpoch = a.number("producer", 1), int16(a.number("epoch", 0))
+	req.Generation, req.MemberID = int32(a.number("generation", -1)), a.get("member", "")
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Offset, rp.Metadata = a.number("t-0", 0), ptr(a.get("metadata", ""))
+	topics := []CommitTopic{{Name: "t", ID: r.topics["t"].ID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{rp}}}
+	commit := TxnCommit{Request: req, Topics: topics, Ends: a.number("ends", AnyEnds)}
+	expect(r, a.plain[1], r.service.CommitTxnOffsets(commit), func(done Committed) []string {
+		if done.Code != nil {
+			return []string{done.Code.Message}
+		}
+		return []string{"pending " + codeName(done.Partitions[0][0])}
+	})
+	return nil
+}
+
+// end is the marker of a transaction: end C commit|abort producer= epoch= coordinator= version=
+func (r *runner) end(a args) []string {
+	k := Marker{
+		ProducerID: base.ProducerID(a.number("producer", 1)), ProducerEpoch: base.ProducerEpoch(a.number("epoch", 0)),
+		Commit: a.plain[1] == "commit", CoordinatorEpoch: int32(a.number("coordinator", 0)), TransactionVersion: int16(a.number("version", 2)),
+	}
+	expect(r, a.plain[0], r.service.EndTxn(0, k), func(code *kerr.Error) []string {
+		if code != nil {
+			return []string{code.Message}
+		}
+		return []string{"marker"}
+	})
+	return nil
+}
+
 // fetch G C [t-0 t-1 ...]
 func (r *runner) fetch(a args) []string {
 	show := func(fetched Fetched) []string {
@@ -472,7 +508,7 @@ func (r *runner) fetch(a args) []string {
 		return out
 	}
 	if len(a.plain) == 2 {
-		expect(r, a.plain[1], r.service.FetchAllOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1))), show)
+		expect(r, a.plain[1], r.service.FetchAllOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1)), a.get("stable", "") != ""), show)
 		return nil
 	}
 	var topics []FetchTopic
@@ -481,7 +517,7 @@ func (r *runner) fetch(a args) []string {
 		p, _ := strconv.Atoi(partition)
 		topics = append(topics, FetchTopic{Name: topic, ID: r.topics[topic].ID, Partitions: []int32{int32(p)}})
 	}
-	expect(r, a.plain[1], r.service.FetchOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1)), topics), show)
+	expect(r, a.plain[1], r.service.FetchOffsets(groupArg(a), a.optional("member"), int32(a.number("epoch", -1)), topics, a.get("stable", "") != ""), show)
 	return nil
 }
 

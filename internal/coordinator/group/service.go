@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 )
 
@@ -188,17 +189,37 @@ func (s *Service) CommitOffsets(req *kmsg.OffsetCommitRequest, topics []CommitTo
 	})
 }
 
+// TxnEnds queues the question; see Machine.TxnEnds.
+func (s *Service) TxnEnds(group string, id base.ProducerID) *coordinator.Call[int64] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[int64]) { c.Answer(fx, m.TxnEnds(id)) })
+}
+
+// CommitTxnOffsets queues the request; see Machine.CommitTxnOffsets.
+func (s *Service) CommitTxnOffsets(commit TxnCommit) *coordinator.Call[Committed] {
+	return submit(s, commit.Request.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Committed]) {
+		codes, err := m.CommitTxnOffsets(fx, commit)
+		c.Answer(fx, Committed{Code: err, Partitions: codes})
+	})
+}
+
+// EndTxn queues a marker for a partition of __consumer_offsets; see Machine.EndTxn. The answer is nil where it was appended.
+func (s *Service) EndTxn(partition int32, k Marker) *coordinator.Call[*kerr.Error] {
+	return coordinator.Submit(s.runtime, partition, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kerr.Error]) {
+		c.Answer(fx, m.EndTxn(fx, k))
+	})
+}
+
 // FetchOffsets queues the request; see Machine.FetchOffsets.
-func (s *Service) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic) *coordinator.Call[Fetched] {
+func (s *Service) FetchOffsets(group string, member *string, epoch int32, topics []FetchTopic, stable bool) *coordinator.Call[Fetched] {
 	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Fetched]) {
-		c.Answer(fx, m.FetchOffsets(group, member, epoch, topics))
+		c.Answer(fx, m.FetchOffsets(group, member, epoch, topics, stable))
 	})
 }
 
 // FetchAllOffsets queues the request; see Machine.FetchAllOffsets.
-func (s *Service) FetchAllOffsets(group string, member *string, epoch int32) *coordinator.Call[Fetched] {
+func (s *Service) FetchAllOffsets(group string, member *string, epoch int32, stable bool) *coordinator.Call[Fetched] {
 	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Fetched]) {
-		c.Answer(fx, m.FetchAllOffsets(group, member, epoch))
+		c.Answer(fx, m.FetchAllOffsets(group, member, epoch, stable))
 	})
 }
 

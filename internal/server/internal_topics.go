@@ -10,6 +10,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
@@ -18,38 +19,57 @@ import (
 
 func brokerName(id base.BrokerID) string { return strconv.Itoa(int(id)) }
 
-// offsetsTopic is __consumer_offsets as the coordinator's runtime sees it: it implements coordinator.Topic.
-type offsetsTopic struct {
-	cfg      *config.Broker
-	metadata *metadata.Metadata
-	engine   *storage.Engine
+// internalTopic is a coordinator's topic as its runtime sees it: it implements coordinator.Topic.
+type internalTopic struct {
+	name         string
+	partitions   int32
+	replication  int16
+	segmentBytes int64
+	metadata     *metadata.Metadata
+	engine       *storage.Engine
+}
+
+// offsetsTopic is __consumer_offsets.
+func offsetsTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
+	return &internalTopic{
+		name: group.Topic, partitions: cfg.OffsetsTopicPartitions, replication: cfg.OffsetsTopicReplicationFactor,
+		segmentBytes: cfg.OffsetsTopicSegmentBytes, metadata: m, engine: e,
+	}
+}
+
+// transactionTopic is __transaction_state.
+func transactionTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
+	return &internalTopic{
+		name: txn.Topic, partitions: cfg.TransactionTopicPartitions, replication: cfg.TransactionTopicReplicationFactor,
+		segmentBytes: cfg.TransactionTopicSegmentBytes, metadata: m, engine: e,
+	}
 }
 
 // Ensure creates the topic at its first use, with the settings that Kafka gives it.
-func (o *offsetsTopic) Ensure(ctx context.Context) error {
+func (o *internalTopic) Ensure(ctx context.Context) error {
 	if o.Partitions() > 0 {
 		return nil
 	}
+	configs := map[string]string{
+		"cleanup.policy":   "compact",
+		"compression.type": "producer",
+		"segment.bytes":    strconv.FormatInt(o.segmentBytes, 10),
+	}
+	if o.name == txn.Topic {
+		configs["compression.type"] = "uncompressed"
+	}
 	result := o.metadata.CreateTopics(ctx, []metadata.NewTopic{{
-		Name:              group.Topic,
-		Partitions:        o.cfg.OffsetsTopicPartitions,
-		ReplicationFactor: o.cfg.OffsetsTopicReplicationFactor,
-		Internal:          true,
-		Configs: map[string]string{
-			"cleanup.policy":   "compact",
-			"compression.type": "producer",
-			"segment.bytes":    strconv.FormatInt(o.cfg.OffsetsTopicSegmentBytes, 10),
-		},
+		Name: o.name, Partitions: o.partitions, ReplicationFactor: o.replication, Internal: true, Configs: configs,
 	}}, false)
 	if err := result[0].Err; err != nil && !errors.Is(err, metadata.ErrTopicExists) {
-		return fmt.Errorf("create %s: %w", group.Topic, err)
+		return fmt.Errorf("create %s: %w", o.name, err)
 	}
 	return nil
 }
 
 // Partitions implements coordinator.Topic.
-func (o *offsetsTopic) Partitions() int32 {
-	topic, ok := o.metadata.Image().Topic(group.Topic)
+func (o *internalTopic) Partitions() int32 {
+	topic, ok := o.metadata.Image().Topic(o.name)
 	if !ok {
 		return 0
 	}
@@ -57,8 +77,8 @@ func (o *offsetsTopic) Partitions() int32 {
 }
 
 // Log implements coordinator.Topic.
-func (o *offsetsTopic) Log(partition int32) (coordinator.Log, error) {
-	topic, ok := o.metadata.Image().Topic(group.Topic)
+func (o *internalTopic) Log(partition int32) (coordinator.Log, error) {
+	topic, ok := o.metadata.Image().Topic(o.name)
 	if !ok {
 		return nil, coordinator.ErrNotCoordinator
 	}

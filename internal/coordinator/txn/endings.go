@@ -1,0 +1,125 @@
+package txn
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/coordinator"
+)
+
+const (
+	// markerWriters is how many transactions are ended at a time.
+	markerWriters = 8
+	// markerBackoff is the pause before markers that could not be written are tried again.
+	markerBackoff = 100 * time.Millisecond
+)
+
+// endings is the transactions whose markers are to be written. There is one for each transactional id at most, so their number is bounded
+// by that of the ids.
+type endings struct {
+	ready chan struct{} // holds a value when queue may not be empty
+
+	mu    sync.Mutex // guards the fields below
+	queue []Ending
+	known map[string]struct{} // transactional ids that are queued or being written
+}
+
+func (e *endings) init() {
+	e.ready = make(chan struct{}, 1)
+	e.known = make(map[string]struct{})
+}
+
+// add queues an ending, unless its transactional id has one already: then it is the same, which a state that was loaded anew repeats.
+func (e *endings) add(ending Ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, queued := e.known[ending.TransactionalID]; queued {
+		return
+	}
+	e.known[ending.TransactionalID] = struct{}{}
+	e.putLocked(ending)
+}
+
+// again queues an ending that could not be carried out.
+func (e *endings) again(ending Ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.putLocked(ending)
+}
+
+func (e *endings) putLocked(ending Ending) {
+	e.queue = append(e.queue, ending)
+	e.signal()
+}
+
+func (e *endings) signal() {
+	select {
+	case e.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (e *endings) take() (Ending, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.queue) == 0 {
+		return Ending{}, false
+	}
+	first := e.queue[0]
+	e.queue = e.queue[1:]
+	if len(e.queue) > 0 {
+		e.signal() // another writer may take the next
+	}
+	return first, true
+}
+
+// done forgets an ending whose markers are written. It is called before the machine is told, which may bring the next one.
+func (e *endings) done(ending Ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, ending.TransactionalID)
+}
+
+// writeMarkers carries endings out until ctx ends.
+func (s *Service) writeMarkers(ctx context.Context) {
+	for {
+		ending, ok := s.endings.take()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.endings.ready:
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.carryOut(ctx, ending)
+	}
+}
+
+// carryOut writes the markers of one transaction and tells its machine. What fails is tried again later.
+func (s *Service) carryOut(ctx context.Context, ending Ending) {
+	for i, p := range ending.Partitions {
+		if err := s.deps.Markers.WriteMarker(ctx, p, ending.Marker); err != nil {
+			if ctx.Err() == nil {
+				s.deps.Logger.Warn("a transaction marker could not be written; it is tried again",
+					"transactional_id", ending.TransactionalID, "topic", p.Topic, "partition", p.Partition, "err", err)
+				ending.Partitions = ending.Partitions[i:]
+				time.AfterFunc(markerBackoff, func() { s.endings.again(ending) })
+			}
+			return
+		}
+	}
+	s.endings.done(ending)
+	ended := submit(s, ending.TransactionalID, func(m *Machine, fx *coordinator.Effects) struct{} {
+		m.Ended(fx, ending)
+		return struct{}{}
+	})
+	if _, err := ended.Applied(ctx); err != nil && ctx.Err() == nil {
+		// The state was given up. When it is loaded again it says anew what is to be ended.
+		time.AfterFunc(time.Second, s.touch)
+	}
+}
