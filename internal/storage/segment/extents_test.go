@@ -149,6 +149,29 @@ func TestBorrowedBytesAreReadOnce(t *testing.T) {
 	}
 }
 
+// TestALargeReadBringsNoMoreThanIsWanted: what an answer of a MiB needs comes in one read, wherever it begins, and nothing after it.
+func TestALargeReadBringsNoMoreThanIsWanted(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, _, _ := sealed(t, o, 4, 5<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	const first, answer = BlockSize + 100, 1 << 20
+	for n := range 2 { // the second goes on in the block where the first ends
+		before := *fs
+		for pos := int64(first + n*answer); pos < int64(first+(n+1)*answer); {
+			p, err := s.Borrow(pos, int64(first+(n+1)*answer)-pos)
+			must(t, err)
+			pos += int64(len(p.Bytes()))
+			p.Release()
+		}
+		if blocks := extentBlocks - n; fs.count != before.count+1 || fs.bytes != before.bytes+blocks*BlockSize {
+			t.Errorf("answer %d: %d reads of %d bytes, want one of %d", n, fs.count-before.count, fs.bytes-before.bytes, blocks*BlockSize)
+		}
+	}
+}
+
 // TestSlowReadersBorrowABlockEach: borrowed memory has a bound, beyond which a reader holds a block.
 func TestSlowReadersBorrowABlockEach(t *testing.T) {
 	t.Parallel()
