@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/wire"
 )
@@ -105,6 +106,9 @@ func (a *API) offsetFor(v *view, req *kmsg.ListOffsetsRequest, name string, aske
 		at := p.Offsets().HighWatermark
 		if req.IsolationLevel == 1 {
 			at = p.Offsets().LastStable
+		}
+		if at > 0 && plant.On(plant.ListEndShort) {
+			at--
 		}
 		return storage.TimestampOffset{Offset: at, Timestamp: base.NoTimestamp, Epoch: epochAtEnd(p, at)}, nil
 	case earliestTimestamp, earliestLocalTimestamp:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 )
 
@@ -233,6 +234,9 @@ func (p *partition[M]) load(ctx context.Context) (*state[M], error) {
 		switch {
 		case err == nil:
 			from = at
+			if plant.On(plant.SnapshotOneLate) {
+				from++
+			}
 		case !errors.Is(err, errSnapshot):
 			return s, err
 		case !errors.Is(err, fs.ErrNotExist):
@@ -441,6 +445,9 @@ func (p *partition[M]) flush(ctx context.Context, s *state[M], fx *Effects) erro
 		}
 		if err := p.append(ctx, s, records[:n]); err != nil {
 			abandon(fx, fmt.Errorf("%w: %w", ErrNotCoordinator, err))
+			if plant.On(plant.KeepRefusedState) {
+				return nil
+			}
 			return err
 		}
 		records = records[n:]

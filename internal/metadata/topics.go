@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Limits of one request.
@@ -331,7 +332,10 @@ func planDeletion(img *Image, ids []base.TopicID, results []error) Txn {
 		sum = sum.without(id)
 		key, value := encodeTombstone(Tombstone{ID: id, Name: t.Name, Partitions: int32(len(t.Partitions)), Deleted: now})
 		txn.Compares = append(txn.Compares, Compare{Key: topicKey(t.Name), ModRevision: t.modRevision})
-		txn.Ops = append(txn.Ops, Op{Key: topicKey(t.Name), Delete: true}, Op{Key: key, Value: value})
+		txn.Ops = append(txn.Ops, Op{Key: topicKey(t.Name), Delete: true})
+		if !plant.On(plant.NoTombstone) {
+			txn.Ops = append(txn.Ops, Op{Key: key, Value: value})
+		}
 	}
 	if len(txn.Ops) > 0 {
 		img.guard.next(&txn, sum)

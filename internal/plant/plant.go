@@ -49,11 +49,57 @@ const (
 	LostEpochs Bug = "lost-epochs"
 	// LostLogStart does not replay moves of the log start.
 	LostLogStart Bug = "lost-log-start"
+	// NoCarryReplay does not replay what was copied forward in the wal.
+	NoCarryReplay Bug = "no-carry-replay"
+	// NoRollReplay does not begin segments in replay where they began.
+	NoRollReplay Bug = "no-roll-replay"
+	// SkipCheckpointSync renames a checkpoint into place that was not synced.
+	SkipCheckpointSync Bug = "skip-checkpoint-sync"
+	// NoCheckpointCRC believes any checkpoint.
+	NoCheckpointCRC Bug = "no-checkpoint-crc"
+	// SkipSegmentFolderSync leaves the names of a new segment's files unsynced.
+	SkipSegmentFolderSync Bug = "skip-segment-folder-sync"
+	// UnlinkEarly unlinks segments that a checkpoint still lists.
+	UnlinkEarly Bug = "unlink-early"
+	// RetainTooLittle drops a segment that retention.bytes still covers.
+	RetainTooLittle Bug = "retain-too-little"
+	// UnloggedLogStart answers delete-records without logging it.
+	UnloggedLogStart Bug = "unlogged-log-start"
+	// DeleteTooMany deletes one record more than it was asked to.
+	DeleteTooMany Bug = "delete-too-many"
+	// UnstampedEpoch leaves the client's leader epoch in a batch.
+	UnstampedEpoch Bug = "unstamped-epoch"
+	// AcceptDuplicates does not look at the sequences of idempotent producers.
+	AcceptDuplicates Bug = "accept-duplicates"
+	// IndexTooFar finds the batch behind the one that was looked for.
+	IndexTooFar Bug = "index-too-far"
+	// ListEndShort lists an end offset before the end.
+	ListEndShort Bug = "list-end-short"
+	// AnswerEarly answers from a coordinator's state that is not durable yet.
+	AnswerEarly Bug = "answer-early"
+	// KeepRefusedState keeps a coordinator's state whose records were not appended.
+	KeepRefusedState Bug = "keep-refused-state"
+	// SnapshotOneLate goes on one record too late behind a coordinator's snapshot.
+	SnapshotOneLate Bug = "snapshot-one-late"
+	// FirstOffsetWins keeps the first offset that a group has committed.
+	FirstOffsetWins Bug = "first-offset-wins"
+	// NoTombstone deletes a topic without leaving its tombstone.
+	NoTombstone Bug = "no-tombstone"
+	// AnswerBeforeImage answers a change of the metadata before this broker's image has it.
+	AnswerBeforeImage Bug = "answer-before-image"
+	// TrustCounts believes the counts in a request before its bytes are there.
+	TrustCounts Bug = "trust-counts"
+	// NoDecompressLimit decompresses a batch whatever it becomes.
+	NoDecompressLimit Bug = "no-decompress-limit"
+	// FrameMemoryKept never gives back the memory that was granted to a frame.
+	FrameMemoryKept Bug = "frame-memory-kept"
 )
 
 // Bugs lists all of them.
 var Bugs = []Bug{
 	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry, ReleaseEarly,
 	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
-	LostLogStart,
+	LostLogStart, NoCarryReplay, NoRollReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
+	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
+	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Every decompression of the process takes place in one of these memories: smallInflated for each processor, and one of
@@ -59,6 +61,9 @@ func inflateOwn(codec Codec, packed []byte, limit int, use func(body []byte) err
 
 // inPlaces calls attempt in a small place, and again in a large one if that was too small.
 func inPlaces(limit int, attempt func(limit int, large bool) error) error {
+	if plant.On(plant.NoDecompressLimit) {
+		return attempt(1<<40, false)
+	}
 	err := func() error {
 		smallPlaces <- struct{}{}
 		defer func() { <-smallPlaces }()

@@ -114,7 +114,9 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 
 	h.BaseOffset, h.LeaderEpoch = p.end, p.e.cfg.LeaderEpoch
 	record.SetBaseOffset(batch, h.BaseOffset)
-	record.SetLeaderEpoch(batch, h.LeaderEpoch)
+	if !plant.On(plant.UnstampedEpoch) {
+		record.SetLeaderEpoch(batch, h.LeaderEpoch)
+	}
 	if roll {
 		p.tail.Align(p.endPos)
 	}

@@ -200,7 +200,7 @@ func decodeCheckpoint(b []byte) (*checkpointFile, error) {
 		return nil, fmt.Errorf("checkpoint of version %d, this program knows version %d", binary.BigEndian.Uint32(header[8:]), checkpointVersion)
 	case binary.BigEndian.Uint64(header[12:]) != uint64(len(body)):
 		return nil, fmt.Errorf("%w: body of %d bytes, the header says %d", errCheckpoint, len(body), binary.BigEndian.Uint64(header[12:]))
-	case binary.BigEndian.Uint32(header[20:]) != crc32.Checksum(body, castagnoli):
+	case binary.BigEndian.Uint32(header[20:]) != crc32.Checksum(body, castagnoli) && !plant.On(plant.NoCheckpointCRC):
 		return nil, fmt.Errorf("%w: wrong checksum of the body", errCheckpoint)
 	}
 	r := &reader{b: body, version: binary.BigEndian.Uint32(header[8:])}
@@ -388,7 +388,7 @@ func replaceFile(fs disk.FS, name string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && !plant.On(plant.SkipCheckpointSync) {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {

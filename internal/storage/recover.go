@@ -240,8 +240,14 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 	case wal.Batches:
 		return r.applyBatches(p, group, entry.Data)
 	case wal.Carry:
+		if plant.On(plant.NoCarryReplay) {
+			return nil
+		}
 		return r.applyCarry(p, group, entry.Data)
 	case wal.Roll:
+		if plant.On(plant.NoRollReplay) {
+			return nil
+		}
 		if entry.FirstOffset == p.end && p.endPos > p.activeLocked().start {
 			p.rollLocked(group)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
@@ -46,6 +47,13 @@ func (p *Partition) moveLogStart(ctx context.Context, before base.Offset) (base.
 	}
 	if before <= p.logStart {
 		return p.logStart, 0, nil
+	}
+	if plant.On(plant.UnloggedLogStart) {
+		p.startAtLocked(before)
+		return p.logStart, 0, nil
+	}
+	if before < p.hw && plant.On(plant.DeleteTooMany) {
+		before++
 	}
 	group := p.e.log.Append(&r, wal.Entry{Kind: wal.LogStart, Partition: p.id, FirstOffset: before, LastOffset: p.end}, p.e)
 	p.startAtLocked(before)
@@ -103,6 +111,9 @@ func (p *Partition) retention(now time.Time) func(segmentFacts) bool {
 		}
 		tooOld := c.Retention >= 0 && s.maxTimestamp >= 0 && now.UnixMilli()-s.maxTimestamp > c.Retention.Milliseconds()
 		tooMany := c.RetentionBytes >= 0 && s.total-c.RetentionBytes >= s.size
+		if plant.On(plant.RetainTooLittle) {
+			tooMany = c.RetentionBytes >= 0 && s.total > c.RetentionBytes
+		}
 		return tooOld || tooMany
 	}
 }
@@ -223,6 +234,9 @@ func (p *Partition) droppableLocked(doomed func(segmentFacts) bool) int {
 func (p *Partition) dropLocked(n int) {
 	due := p.e.now().Add(p.config.FileDeleteDelay)
 	for _, s := range p.segments[:n] {
+		if s.seg != nil && plant.On(plant.UnlinkEarly) {
+			_ = s.seg.Remove()
+		}
 		if s.seg != nil {
 			p.dropped = append(p.dropped, &droppedSegment{seg: s.seg, state: s.seg.State(), due: due})
 		}

@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 const (
@@ -32,7 +34,9 @@ func (f *frame) release() {
 		putBuffer(f.buf)
 		f.buf = nil
 	}
-	c.server.frames.give(f, f.held, true)
+	if !plant.On(plant.FrameMemoryKept) {
+		c.server.frames.give(f, f.held, true)
+	}
 	f.held = 0
 	c.releaseBytes(f.size)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Versions of the keys and values in __consumer_offsets, as Apache Kafka 4.3 writes them. See docs/formats/groups.md.
@@ -124,6 +125,9 @@ func (m *Machine) replayOffset(r coordinator.Record) error {
 	case c == nil:
 		m.dropOffset(id.group, id.topic, id.partition)
 	default:
+		if old, ok := m.offsets[id.group][id.topic][id.partition]; ok && plant.On(plant.FirstOffsetWins) {
+			c = &old
+		}
 		m.supersede(id, r.Offset)
 		m.setOffset(id, *c)
 	}

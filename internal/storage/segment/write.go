@@ -390,6 +390,9 @@ func (s *Segment) sync() error {
 	if s.writing.listed {
 		return nil
 	}
+	if plant.On(plant.SkipSegmentFolderSync) {
+		return nil
+	}
 	if err := disk.SyncDir(s.o.FS, s.o.Dir); err != nil {
 		return syncFailed(err)
 	}
