@@ -51,8 +51,6 @@ const (
 	LostLogStart Bug = "lost-log-start"
 	// NoCarryReplay does not replay what was copied forward in the wal.
 	NoCarryReplay Bug = "no-carry-replay"
-	// NoRollReplay does not begin segments in replay where they began.
-	NoRollReplay Bug = "no-roll-replay"
 	// SkipCheckpointSync renames a checkpoint into place that was not synced.
 	SkipCheckpointSync Bug = "skip-checkpoint-sync"
 	// NoCheckpointCRC believes any checkpoint.
@@ -99,7 +97,7 @@ const (
 var Bugs = []Bug{
 	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry, ReleaseEarly,
 	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
-	LostLogStart, NoCarryReplay, NoRollReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
+	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 }

@@ -245,9 +245,6 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 		}
 		return r.applyCarry(p, group, entry.Data)
 	case wal.Roll:
-		if plant.On(plant.NoRollReplay) {
-			return nil
-		}
 		if entry.FirstOffset == p.end && p.endPos > p.activeLocked().start {
 			p.rollLocked(group)
 		}

@@ -188,7 +188,7 @@ func (b *besieged) verdict(t *testing.T) {
 	}
 }
 
-// sendMutants sends captured requests of real clients with bytes changed.
+// sendMutants sends captured requests of real clients with bytes changed, and with huge counts everywhere.
 func (b *besieged) sendMutants(t *testing.T, random *rand.Rand, n int) int64 {
 	names, frames := captures(t)
 	mutants := make(chan []byte)
@@ -196,16 +196,17 @@ func (b *besieged) sendMutants(t *testing.T, random *rand.Rand, n int) int64 {
 	for range attackers {
 		all.Go(func() {
 			for m := range mutants {
-				exchange(t, b.addr, frame(m))
+				exchange(t, b.addr, m)
 			}
 		})
 	}
 	for range n {
-		mutants <- mutate(random, frames[names[random.IntN(len(names))]])
+		mutants <- frame(mutate(random, frames[names[random.IntN(len(names))]]))
 	}
+	sent := int64(n) + hugeCounts(t, func(m []byte) { mutants <- m })
 	close(mutants)
 	all.Wait()
-	return int64(n)
+	return sent
 }
 
 // trickle opens connections that send a part of a request, then a byte now and then, until during returns.

@@ -89,13 +89,9 @@ func mutate(random *rand.Rand, original []byte) []byte {
 	return m
 }
 
-// TestHugeCountsEverywhere overwrites every position of one capture of each API version with a count of 2^31-1 elements, and with one
-// of 2^32-1 tagged fields or compact elements.
+// TestHugeCountsEverywhere sends all that hugeCounts makes.
 func TestHugeCountsEverywhere(t *testing.T) {
-	const positions = 160 // of a frame: requests are short, what is longer is records
 	b := attack(t, nil)
-	names, frames := captures(t)
-	seen := map[[4]byte]bool{}
 	mutants := make(chan []byte)
 	var all sync.WaitGroup
 	for range attackers {
@@ -105,7 +101,18 @@ func TestHugeCountsEverywhere(t *testing.T) {
 			}
 		})
 	}
-	sent := 0
+	sent := hugeCounts(t, func(m []byte) { mutants <- m })
+	close(mutants)
+	all.Wait()
+	t.Logf("%d mutants", sent)
+}
+
+// hugeCounts overwrites every position of one capture of each API version with a count of 2^31-1 elements, and with one of 2^32-1 tagged
+// fields or compact elements. It returns how many frames it has sent.
+func hugeCounts(t *testing.T, send func(mutant []byte)) (sent int64) {
+	const positions = 160 // of a frame: requests are short, what is longer is records
+	names, frames := captures(t)
+	seen := map[[4]byte]bool{}
 	for _, name := range names {
 		f := frames[name]
 		kind := [4]byte(f)
@@ -118,14 +125,12 @@ func TestHugeCountsEverywhere(t *testing.T) {
 			for i, value := range [][]byte{{0x7f, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0xff, 0x0f}} {
 				m := append([]byte(nil), f...)
 				copy(m[at+i%2*(at/2%2):], value) // varints have no alignment
-				mutants <- frame(m)
+				send(frame(m))
 				sent++
 			}
 		}
 	}
-	close(mutants)
-	all.Wait()
-	t.Logf("%d mutants of %d API versions", sent, len(seen))
+	return sent
 }
 
 // TestTagCountInHeaderOfEveryRequest claims 2^32-1 tagged fields in the header of every flexible version that is served.
