@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -35,18 +36,19 @@ const (
 	leastCalm = 5 * time.Millisecond
 )
 
-// TestHonestClientUnderAttack puts the real binary under a cap of memory and attacks it in four ways, while an honest client writes: requests
-// of real clients with bytes changed, connections that send half a request or a byte at a time, and compressed batches that do not end.
+// TestHonestClientUnderAttack puts the real binary under a cap of memory and attacks it in five ways, while an honest client writes: requests
+// of real clients with bytes changed, requests of millions of empty elements, connections that send half a request or a byte at a time, and compressed batches that do not end.
 // The binary stays up and within its memory and has no error of its own, every honest record is there, and the honest client's p99
 // stays within a bound of what it is without an attack. TIMES says how many mutants are sent, SEED makes the same ones.
 func TestHonestClientUnderAttack(t *testing.T) {
 	mutants, seed := proof.Times(t, 500, 20_000, 10_000_000), proof.Seed(t)
 	row := proof.Start(t, "hostile", "attacks", seed)
-	b := besiege(t, "ottla.request.memory.bytes=67108864", "socket.request.max.bytes=16777216", "ottla.tail.bytes=33554432", "ottla.wal.max.bytes=67108864",
+	b := besiege(t, "ottla.request.memory.bytes=33554432", "socket.request.max.bytes=16777216", "ottla.tail.bytes=33554432", "ottla.wal.max.bytes=67108864",
 		"num.partitions=1")
 	h := startHonest(t, b.addr)
 	h.phase("calm", func() { h.await(t, 400) })
 	h.phase("mutants", func() { row.Tried(b.sendMutants(t, rand.New(rand.NewPCG(seed, 0)), mutants)) })
+	h.phase("crowds", func() { row.Tried(b.sendCrowds(t)) })
 	h.phase("half-open", func() { row.Tried(b.trickle(t, min(mutants/10, 6000), func() { h.await(t, 400) })) })
 	h.phase("bombs", func() { row.Tried(b.sendBombs(t)) })
 	h.phase("calm again", func() { h.await(t, 200) })
@@ -55,7 +57,7 @@ func TestHonestClientUnderAttack(t *testing.T) {
 
 	calm := max(p99["calm"], leastCalm)
 	var figures []string
-	for _, phase := range []string{"calm", "mutants", "half-open", "bombs", "calm again"} {
+	for _, phase := range []string{"calm", "mutants", "crowds", "half-open", "bombs", "calm again"} {
 		figures = append(figures, fmt.Sprintf("%s %.1f", phase, float64(p99[phase].Microseconds())/1000))
 		if !raceEnabled && p99[phase] > maxSlowdown*calm {
 			t.Errorf("%s: the honest client's p99 is %s, and %s without an attack", phase, p99[phase], p99["calm"])
@@ -98,7 +100,7 @@ func besiege(t *testing.T, settings ...string) *besieged {
 	if b.group != "" { // it goes into the group before it is the broker
 		b.cmd = exec.Command("sh", append([]string{"-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(b.group, "cgroup.procs"), binary}, args...)...)
 	}
-	b.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%dMiB", memoryCap*3/4>>20))
+	b.cmd.Env = append(append(os.Environ(), brokerEnv...), fmt.Sprintf("GOMEMLIMIT=%dMiB", memoryCap*3/4>>20))
 	b.cmd.Stdout, b.cmd.Stderr = b.out, b.out
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -196,7 +198,9 @@ func (b *besieged) sendMutants(t *testing.T, random *rand.Rand, n int) int64 {
 	for range attackers {
 		all.Go(func() {
 			for m := range mutants {
-				exchange(t, b.addr, m)
+				if !t.Failed() {
+					exchange(t, b.addr, m)
+				}
 			}
 		})
 	}
@@ -206,6 +210,30 @@ func (b *besieged) sendMutants(t *testing.T, random *rand.Rand, n int) int64 {
 	sent := int64(n) + hugeCounts(t, func(m []byte) { mutants <- m })
 	close(mutants)
 	all.Wait()
+	return sent
+}
+
+// sendCrowds sends requests that hold as many empty elements as their bytes allow: a byte each, and a hundred or more once decoded.
+func (b *besieged) sendCrowds(t *testing.T) (sent int64) {
+	const elements = 8 << 20
+	for _, r := range []struct {
+		key, version uint16
+		before       []byte // the list, in the body
+	}{
+		{3, 12, nil}, {19, 7, nil}, {20, 5, nil}, {9, 9, nil}, {15, 5, nil}, {32, 4, nil}, {37, 3, nil}, {44, 1, nil},
+		{2, 8, []byte{0xff, 0xff, 0xff, 0xff, 0}}, {10, 4, []byte{0}}, {0, 9, []byte{0, 0xff, 0xff, 0, 0, 0x10, 0}},
+	} {
+		body := binary.BigEndian.AppendUint16(nil, r.key)
+		body = binary.BigEndian.AppendUint16(body, r.version)
+		body = append(body, 0, 0, 0, 1, 0xff, 0xff, 0)
+		body = binary.AppendUvarint(append(body, r.before...), elements+1)
+		body = append(body, make([]byte, elements+elements/4)...)
+		if t.Failed() {
+			break
+		}
+		exchange(t, b.addr, frame(body))
+		sent++
+	}
 	return sent
 }
 
@@ -280,7 +308,8 @@ type honest struct {
 
 func startHonest(t *testing.T, addr string) *honest {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("honest"), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(0), kgo.AlwaysRetryEOF())
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("honest"), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(0), kgo.AlwaysRetryEOF(),
+		kgo.DisableIdempotentWrite()) // which would wait for a broker that is gone for good
 	if err != nil {
 		t.Fatal(err)
 	}

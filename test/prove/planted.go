@@ -26,8 +26,8 @@ type trap struct {
 
 // caughtBy says which rows catch which planted bug every time, the cheapest first. None was written for a bug.
 var caughtBy = map[plant.Bug][]trap{
-	plant.AckEarly:                 {{"power-loss", 60}, {"sigkill", 10}},
-	plant.SkipWALSync:              {{"power-loss", 60}, {"blocks", 12}, {"power-loss-xfs", 2}},
+	plant.AckEarly:                 {{"power-loss", 60}},
+	plant.SkipWALSync:              {{"power-loss", 60}, {"blocks", 12}},
 	plant.SkipWALFolderSync:        {{"power-loss", 60}},
 	plant.RecycledGroup:            {{"wal-power-loss", 20}},
 	plant.NoRunCRC:                 {{"wal-power-loss", 20}},
@@ -63,9 +63,9 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.FirstOffsetWins:          {{"coordinator", 20}},
 	plant.NoTombstone:              {{"power-loss-broker", 100}},
 	plant.AnswerBeforeImage:        {{"power-loss-broker", 100}},
-	plant.TrustCounts:              {{"hostile", 3000}},
-	plant.NoDecompressLimit:        {{"hostile", 3000}},
-	plant.FrameMemoryKept:          {{"hostile", 3000}},
+	plant.TrustCounts:              {{"hostile", 1000}},
+	plant.NoDecompressLimit:        {{"hostile", 1000}},
+	plant.FrameMemoryKept:          {{"hostile", 1000}},
 }
 
 // plantedSeed is that of all runs with planted bugs: what was caught once is caught again.

@@ -82,7 +82,7 @@ func (s *Segment) Lookup(off base.Offset) (pos int64, err error) {
 		return 0, err
 	}
 	if plant.On(plant.IndexTooFar) {
-		off++
+		off += 64
 	}
 	e, ok, err := v.search(int64(off - s.o.Base))
 	if err != nil || !ok {
