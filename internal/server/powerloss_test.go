@@ -21,6 +21,7 @@ import (
 	"github.com/ottlaio/ottla/internal/api"
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
+	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/proof"
@@ -531,7 +532,7 @@ func (p *parts) checkOffsets(ctx context.Context, before, after lossTopic) error
 		return nil
 	}
 	for name, asked := range after.committer {
-		fetched, err := p.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: before.name, ID: before.id, Partitions: []int32{0}}}, false).Wait(ctx)
+		fetched, err := p.fetchOffsets(ctx, name, before)
 		if err != nil {
 			return fmt.Errorf("offsets of %s: %w", name, err)
 		}
@@ -541,4 +542,15 @@ func (p *parts) checkOffsets(ctx context.Context, before, after lossTopic) error
 		}
 	}
 	return nil
+}
+
+// fetchOffsets asks again while the coordinator loads, which may take its time on a busy machine.
+func (p *parts) fetchOffsets(ctx context.Context, name string, t lossTopic) (group.Fetched, error) {
+	for {
+		fetched, err := p.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: t.name, ID: t.id, Partitions: []int32{0}}}, false).Wait(ctx)
+		if !errors.Is(err, coordinator.ErrLoading) {
+			return fetched, err
+		}
+		runtime.Gosched()
+	}
 }

@@ -46,12 +46,12 @@ func TestHonestClientUnderAttack(t *testing.T) {
 	b := besiege(t, "ottla.request.memory.bytes=33554432", "socket.request.max.bytes=16777216", "ottla.tail.bytes=33554432", "ottla.wal.max.bytes=67108864",
 		"num.partitions=1")
 	h := startHonest(t, b.addr)
-	h.phase("calm", func() { h.await(t, 400) })
-	h.phase("mutants", func() { row.Tried(b.sendMutants(t, rand.New(rand.NewPCG(seed, 0)), mutants)) })
-	h.phase("crowds", func() { row.Tried(b.sendCrowds(t)) })
-	h.phase("half-open", func() { row.Tried(b.trickle(t, min(mutants/10, 6000), func() { h.await(t, 400) })) })
-	h.phase("bombs", func() { row.Tried(b.sendBombs(t)) })
-	h.phase("calm again", func() { h.await(t, 200) })
+	h.phase(t, "calm", func() { h.await(t, 400) })
+	h.phase(t, "mutants", func() { row.Tried(b.sendMutants(t, rand.New(rand.NewPCG(seed, 0)), mutants)) })
+	h.phase(t, "crowds", func() { row.Tried(b.sendCrowds(t)) })
+	h.phase(t, "half-open", func() { row.Tried(b.trickle(t, min(mutants/10, 6000), func() { h.await(t, 400) })) })
+	h.phase(t, "bombs", func() { row.Tried(b.sendBombs(t)) })
+	h.phase(t, "calm again", func() { h.await(t, 200) })
 	p99 := h.finish(t)
 	b.verdict(t)
 
@@ -355,7 +355,11 @@ func (h *honest) work(ctx context.Context, t *testing.T) {
 	}
 }
 
-func (h *honest) phase(name string, during func()) {
+// phase runs one, unless something has gone wrong already.
+func (h *honest) phase(t *testing.T, name string, during func()) {
+	if t.Failed() {
+		return
+	}
 	h.mu.Lock()
 	h.name = name
 	h.mu.Unlock()
@@ -385,7 +389,9 @@ func (h *honest) finish(t *testing.T) map[string]time.Duration {
 		slices.Sort(took)
 		p99[phase] = took[len(took)*99/100]
 	}
-	ends, err := kadm.NewClient(h.client).ListEndOffsets(t.Context(), "honest")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ends, err := kadm.NewClient(h.client).ListEndOffsets(ctx, "honest")
 	if err = errors.Join(err, ends.Error()); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,13 @@
 
 package hostile_test
 
-import "github.com/ottlaio/ottla/internal/plant"
+import (
+	"time"
 
-func init() { brokerEnv = append(brokerEnv, "OTTLA_PLANT="+string(plant.Planted())) }
+	"github.com/ottlaio/ottla/internal/plant"
+)
+
+func init() {
+	brokerEnv = append(brokerEnv, "OTTLA_PLANT="+string(plant.Planted()))
+	patience = 4 * time.Second // most bugs show in what does not happen
+}

@@ -37,9 +37,10 @@ const (
 	maxKeptMemory = 64 << 20
 	// honestLimit bounds the p99 of the honest client. It is far above what is measured: machines that test are busy.
 	honestLimit = 5 * time.Second
-	// patience is how long anything that must happen may take.
-	patience = 20 * time.Second
 )
+
+// patience is how long anything that must happen may take.
+var patience = 20 * time.Second
 
 // brokerEnv is added to the environment of a binary that is attacked.
 var brokerEnv []string
