@@ -18,7 +18,7 @@ import (
 // TestASystemCallFailsUnderTheRealBinary lets the n-th call of a kind fail in one of the real binary's threads, as a disk that breaks does, while
 // records are produced. Whatever the broker makes of it: what it acknowledged is there after the next start, in order.
 func TestASystemCallFailsUnderTheRealBinary(t *testing.T) {
-	times, seed := proof.Times(t, 2, 10, 2000), proof.Seed(t)
+	times, seed := proof.Times(t, 2, 5, 2000), proof.Seed(t)
 	row := proof.Start(t, "errors-binary", "failed system calls", seed)
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -82,12 +82,20 @@ const failingTopic = "failing"
 
 // produceUntilItFails sends records one by one until one is not acknowledged or there are enough, and returns how many were.
 func produceUntilItFails(ctx context.Context, broker *process) (acked int) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+	go func() { // nobody answers once it has ended
+		select {
+		case err := <-broker.exited:
+			broker.exited <- err
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if broker.serving(ctx) != nil {
 		return 0
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker.addr), kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(8*time.Second), kgo.ProducerLinger(0))
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.addr), kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(3*time.Second), kgo.ProducerLinger(0))
 	if err != nil {
 		return 0
 	}
