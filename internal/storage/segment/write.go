@@ -201,6 +201,7 @@ type blockSummer struct {
 func (b *blockSummer) add(p []byte) {
 	for len(p) > 0 {
 		n := int(min(int64(len(p)), BlockSize-b.size%BlockSize))
+		warm(p[:n]) // what waited in the tail has left the processor's caches
 		b.crc = crc32.Update(b.crc, castagnoli, p[:n])
 		b.size += int64(n)
 		p = p[n:]
