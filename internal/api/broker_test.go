@@ -77,7 +77,9 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	}
 	empty := b.metadata.Subscribe(b.follow)
 	b.follow(empty, b.metadata.Image())
-	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Logger: logger})
+	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{
+		Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Settings: GroupSettings(cfg, b.metadata), Logger: logger,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -77,9 +77,9 @@ func encodeConsumerMember(m *consumerMember) []byte {
 	b = kbin.AppendInt32(b, m.rebalanceTimeout)
 	b = kbin.AppendCompactNullableString(b, m.assignor)
 	if m.classic == nil {
-		return noTags(b)
+		return oneTag(b, []byte{0}) // null, which Kafka writes down
 	}
-	c := []byte{1} // there is one
+	c := []byte{1} // not null
 	c = kbin.AppendInt32(c, m.classic.sessionTimeout)
 	c = kbin.AppendCompactArrayLen(c, len(m.classic.protocols))
 	for _, p := range m.classic.protocols {
@@ -266,7 +266,7 @@ func (m *Machine) replayConsumerMember(g *consumerGroup, r consumerRecord) {
 	mb.assignor = v.CompactNullableString()
 	mb.classic = nil
 	v.tags(func(field *valueReader) {
-		if field.Int8() < 0 {
+		if field.Int8() <= 0 {
 			return // null
 		}
 		mb.classic = &classicMetadata{sessionTimeout: field.Int32()}

@@ -49,7 +49,7 @@ func TestConsumerRecordBytes(t *testing.T) {
 			"classic member", encodeConsumerMember(g.members["m"]),
 			"0000 0269 0272 0263 032f68 03 0274 0275 04782e2a 00007530 0672616e6765 01 00 10 01 0000000a 02 0672616e6765 02ee 00 00",
 		},
-		{"member", encodeConsumerMember(g.members["n"]), "0000 00 00 0263 032f68 02 0274 01 00007530 00 00"},
+		{"member", encodeConsumerMember(g.members["n"]), "0000 00 00 0263 032f68 02 0274 01 00007530 00 01 00 01 00"},
 		{"target epoch key", targetMetadataKey("g"), "0006 000167"},
 		{"target epoch", encodeTargetMetadata(6, 5), "0000 00000006 01 00 08 0000000000000005"},
 		{"target epoch without time", encodeTargetMetadata(6, 0), "0000 00000006 00"},
@@ -105,6 +105,13 @@ func TestTopicsHashIsKafkas(t *testing.T) {
 	image := hashedTopics{topicMap{"tö": TopicInfo{Name: "tö", ID: id, Partitions: 2}}}
 	if got, _ := image.Topic("tö"); topicHash(image, got) != 0xc2908d8c0a383910 {
 		t.Errorf("hash of the topic is %x", topicHash(image, got))
+	}
+	// Of testdata/kafka-4.3.1/consumers-3.log.
+	kafkas := topicMap{"consumed": TopicInfo{Name: "consumed", Partitions: 2, ID: base.TopicID{
+		0x54, 0x26, 0xdf, 0x4b, 0xc1, 0x8c, 0x42, 0x6b, 0xa0, 0xcb, 0x97, 0x0f, 0x04, 0x2e, 0x6c, 0xc4,
+	}}}
+	if got := uint64(topicsHash(kafkas, []string{"consumed"})); got != 0xad009b8df8a42478 {
+		t.Errorf("hash of the group's topics is %x", got)
 	}
 	if topicsHash(image, []string{"nope"}) != 0 || topicsHash(image, nil) != 0 {
 		t.Error("topics that are not there count")

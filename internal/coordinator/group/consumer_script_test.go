@@ -175,10 +175,8 @@ func (r *runner) describeConsumers(a args) []string {
 
 // describeConsumerRecord shows a record of a consumer group by what it makes of an empty state.
 func describeConsumerRecord(t *testing.T, key, value []byte) string {
-	names := []string{keyConsumerGroup: "epoch", keyPartitionMetadata: "partitions", keyConsumerMember: "member", keyTargetMetadata: "target epoch",
-		keyTarget: "target", keyCurrent: "current", keyRegex: "regex"}
 	k := kbin.Reader{Src: key[2:]}
-	s := names[key[1]] + " " + k.String()
+	s := consumerRecordNames[key[1]] + " " + k.String()
 	name := ""
 	if len(k.Src) > 0 {
 		name = k.String()

@@ -60,16 +60,36 @@ func TestKafkasRecords(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"offset v4", "offset tombstone", "group v3", "group tombstone"} {
+	for _, kind := range []string{
+		"offset v4", "offset tombstone", "group v3", "group tombstone",
+		"epoch", "epoch tombstone", "topics tombstone", "member", "member tombstone", "target epoch", "target epoch tombstone",
+		"target", "target tombstone", "current", "current tombstone",
+	} {
 		if kinds[kind] == 0 {
 			t.Errorf("no %s among %v", kind, kinds)
 		}
 	}
 }
 
+var consumerRecordNames = [256]string{
+	keyConsumerGroup: "epoch", keyPartitionMetadata: "topics", keyConsumerMember: "member", keyTargetMetadata: "target epoch",
+	keyTarget: "target", keyCurrent: "current", keyRegex: "regex",
+}
+
 // again writes down once more what the machine knows of a record's key.
 func again(t *testing.T, m *Machine, key, value []byte) (againKey, againValue []byte, kind string) {
 	t.Helper()
+	if kind := consumerRecordNames[key[1]]; kind != "" {
+		if value == nil {
+			return key, nil, kind + " tombstone"
+		}
+		m.Snapshot(func(k, v []byte) {
+			if bytes.Equal(k, key) {
+				againKey, againValue = k, v
+			}
+		})
+		return againKey, againValue, kind
+	}
 	if key[1] == keyGroup {
 		k := kmsg.NewGroupMetadataKey()
 		if err := k.ReadFrom(key); err != nil {
