@@ -19,6 +19,7 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
+	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
 	"github.com/ottlaio/ottla/internal/proof"
 )
 
@@ -31,6 +32,8 @@ import (
 //     protocol;
 //   - replaying the log gives the state that the coordinator has, but for what is not recorded;
 //   - the memory that the coordinator says it takes is the sum of what it holds.
+//
+// Consumer groups add to these rules: see consumer_history_test.go.
 
 // TestHistories tries random histories. A seed that fails is printed in the test's name.
 func TestHistories(t *testing.T) {
@@ -87,6 +90,8 @@ type historian struct {
 	attempted map[string]int64 // by group and partition: the highest offset of any commit so far
 	known     map[string]int64 // the highest that anybody was told of
 	clients   map[string]*historyClient
+	consumers []*consumerClient
+	lastID    int
 	lives     map[*Machine]int
 	leaders   map[string]string // group, generation, life → member that was told it leads
 	protocols map[string]string // the same → protocol
@@ -117,11 +122,19 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 	h.disk = vfs.NewCrashableMem()
 	h.stop()
 	h.start()
-	for _, group := range []string{"g", "h"} {
+	h.settings.AssignmentInterval = []time.Duration{0, time.Second}[pick(2)]
+	h.newConsumers()
+	for _, group := range []string{"g", "h", "c"} {
 		for i := range 4 {
 			c := &historyClient{group: group, name: fmt.Sprintf("%s%d", group, i)}
+			if group == "c" {
+				c.name = fmt.Sprintf("k%d", i)
+			}
 			if i >= 2 {
 				c.instance = ptr(c.name)
+				if group == "c" {
+					c.instance = ptr(fmt.Sprintf("c%d", i+1)) // of a consumerClient
+				}
 			}
 			h.clients[c.name] = c
 		}
@@ -172,8 +185,12 @@ func (h *historian) step() {
 		h.write(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
 	case n < 35:
 		h.read(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
+	case n < 55:
+		h.act(h.clients[fmt.Sprintf("%c%d", "ghk"[h.pick(3)], h.pick(4))])
+	case n < 74:
+		h.report(h.consumers[h.pick(len(h.consumers))])
 	case n < 75:
-		h.act(h.clients[fmt.Sprintf("%c%d", 'g'+rune(h.pick(2)), h.pick(4))])
+		h.changeTopics()
 	case n < 76:
 		time.Sleep(maintenanceInterval) // a snapshot, if there is enough for one
 	case n < 85:
@@ -292,6 +309,9 @@ func (h *historian) joinGroup(c *historyClient) {
 
 // told notes what a member was told of a generation. The numbers of generations come again after the state was given up.
 func (h *historian) told(c *historyClient, resp *kmsg.JoinGroupResponse) {
+	if resp.LeaderID == "" {
+		return // of a consumer group
+	}
 	key := fmt.Sprintf("%s %d %d", c.group, resp.Generation, c.life)
 	if known, ok := h.protocols[key]; ok && known != deref(resp.Protocol) {
 		h.failf("%s: protocols %s and %s", key, known, deref(resp.Protocol))
@@ -310,8 +330,12 @@ func (h *historian) syncGroup(c *historyClient) {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Version = 3
 	req.Group, req.MemberID, req.InstanceID, req.Generation = c.group, c.member, c.instance, c.generation
-	for _, m := range c.members {
-		req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: m, MemberAssignment: []byte(m)})
+	for i, m := range c.members {
+		a := kmsg.SyncGroupRequestGroupAssignment{MemberID: m, MemberAssignment: []byte(m)}
+		if c.group == "c" { // to be read when the group becomes a consumer group
+			a.MemberAssignment = appendAssignment(h.topics, 0, assignor.Assignment{{Topic: h.topics["t"].ID, Partitions: []int32{int32(i)}}})
+		}
+		req.GroupAssignment = append(req.GroupAssignment, a)
 	}
 	c.busy = true
 	expectEither(h.runner, c.name, h.service.SyncGroup(req), func(resp *kmsg.SyncGroupResponse, err error) {
@@ -350,8 +374,12 @@ func (h *historian) checkReplay() {
 		if len(fx.Records()) > 0 {
 			return // of this batch, which is not in the log yet
 		}
-		kept := &Machine{groups: map[string]group{}, offsets: m.offsets}
+		kept := &Machine{env: m.env, groups: map[string]group{}, offsets: m.offsets}
+		replayed.env = m.env
 		for id, g := range m.groups {
+			if c, ok := g.(*consumerGroup); ok {
+				h.checkConsumers(c)
+			}
 			if c, ok := g.(*classicGroup); ok && (c.state == preparing || c.state == completing) {
 				delete(replayed.groups, id) // what members do is recorded when they are done
 				continue
