@@ -234,6 +234,8 @@ func TestReleaseLetsTheWalGoOnForEver(t *testing.T) {
 	t.Parallel()
 	fs := newFS(t)
 	cfg := smallConfig(fs)
+	// Files large enough for what waits for room: one made for a waiter that is larger than the rest is not used again.
+	cfg.FileBytes, cfg.MaxBytes = 4*minFileBytes, 40*minFileBytes
 	l := mustOpen(t, cfg, 0, nil)
 	for i := range 1000 {
 		seq := put(t, l, entryOf(i, fmt.Sprint(i)))
