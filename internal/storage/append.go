@@ -211,7 +211,7 @@ func (p *Partition) acceptLocked(batch []byte, h record.Header, pos int64, group
 	if h.HasProducer() {
 		p.e.sawProducer(h.ProducerID)
 		if len(p.verifying) > 0 {
-			delete(p.verifying, h.ProducerID)
+			p.settleVerificationLocked(h)
 		}
 	}
 	p.epochs = p.epochs.assign(h.LeaderEpoch, h.BaseOffset)

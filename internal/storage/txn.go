@@ -255,6 +255,14 @@ func (p *Partition) Verify(h record.Header, epochBumps bool) (v Verification, ok
 	return Verification{s}, false
 }
 
+// settleVerificationLocked ends the verification of a producer whose batch or marker has been appended. A marker that only ends the transaction
+// before the one that is verified leaves it be: where every end raises the epoch, that of the marker is the next transaction's.
+func (p *Partition) settleVerificationLocked(h record.Header) {
+	if s := p.verifying[h.ProducerID]; s != nil && !(s.epochBumps && h.Attributes.Control() && h.ProducerEpoch <= s.epoch) {
+		delete(p.verifying, h.ProducerID)
+	}
+}
+
 // checkVerifiedLocked decides about a transactional batch of a client whose transaction is not known here.
 func (p *Partition) checkVerifiedLocked(h record.Header, v Verification) error {
 	s := v.state

@@ -144,7 +144,7 @@ func TestTransactionalAppendsAreVerified(t *testing.T) {
 	if _, err := p.Append(t.Context(), batch, h, AppendOptions{}); !errors.Is(err, ErrInvalidTxnState) {
 		t.Fatalf("not verified: %v", err)
 	}
-	late, known := p.Verify(h, true)
+	late, known := p.Verify(h, false)
 	if known {
 		t.Fatal("a transaction is known before it began")
 	}
@@ -175,6 +175,29 @@ func TestTransactionalAppendsAreVerified(t *testing.T) {
 	p.Verify(h0, false)
 	if _, err := p.Append(t.Context(), batch, h, AppendOptions{Verified: later}); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Fatalf("the first sequence overtaken: %v", err)
+	}
+}
+
+// The client goes on as soon as the end of its transaction is decided, so the marker may come while the next one is verified (KIP-890).
+func TestAMarkerOfTheFormerTransactionLeavesTheNextVerified(t *testing.T) {
+	t.Parallel()
+	e := open(t, testConfig(newFS(t), testSpec('a', 0, LogConfig{})))
+	p := partition(t, e, testID('a', 0))
+	mustTransact(t, p, 1, 0, 0)
+	next := batchSpec{transactional: true, producer: &record.Producer{ID: 1, Epoch: 1}}
+	batch, h := makeBatch(next)
+	v, _ := p.Verify(h, true)
+	mustMark(t, p, Marker{ProducerID: 1, ProducerEpoch: 1, Commit: true, TransactionVersion: 2})
+	if _, err := p.Append(t.Context(), batch, h, AppendOptions{Verified: v}); err != nil {
+		t.Fatal(err)
+	}
+	mustMark(t, p, Marker{ProducerID: 1, ProducerEpoch: 2, TransactionVersion: 2})
+	next.producer.Epoch = 2
+	batch, h = makeBatch(next)
+	v, _ = p.Verify(h, true)
+	mustMark(t, p, Marker{ProducerID: 1, ProducerEpoch: 3, TransactionVersion: 2})
+	if _, err := p.Append(t.Context(), batch, h, AppendOptions{Verified: v}); !errors.Is(err, ErrInvalidProducerEpoch) {
+		t.Fatalf("after a marker of its own: %v", err)
 	}
 }
 
