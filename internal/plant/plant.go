@@ -91,6 +91,18 @@ const (
 	NoDecompressLimit Bug = "no-decompress-limit"
 	// FrameMemoryKept never gives back the memory that was granted to a frame.
 	FrameMemoryKept Bug = "frame-memory-kept"
+	// DuplicateElsewhere answers a duplicate with the place of an older batch of the producer.
+	DuplicateElsewhere Bug = "duplicate-elsewhere"
+	// DuplicateOneOff answers a duplicate with the offset after its own.
+	DuplicateOneOff Bug = "duplicate-one-off"
+	// GapInReplay leaves batches out in replay, as if they had been compacted away.
+	GapInReplay Bug = "gap-in-replay"
+	// LaggingHighWatermark keeps the newest batches from readers though they are durable.
+	LaggingHighWatermark Bug = "lagging-high-watermark"
+	// SkippedRead begins some reads a batch late.
+	SkippedRead Bug = "skipped-read"
+	// EndOutOfRange takes the end of a log for an offset that is not in it, so that consumers begin anew.
+	EndOutOfRange Bug = "end-out-of-range"
 )
 
 // Bugs lists all of them.
@@ -100,4 +112,5 @@ var Bugs = []Bug{
 	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
+	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange,
 }

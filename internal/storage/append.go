@@ -101,8 +101,12 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 			if plant.On(plant.DuplicateEarly) {
 				before.group = 0
 			}
+			first := before.baseOffset()
+			if plant.On(plant.DuplicateOneOff) {
+				first++
+			}
 			return Appended{
-				Base: before.baseOffset(), Last: before.lastOffset, Sequence: before.group,
+				Base: first, Last: before.lastOffset, Sequence: before.group,
 				Duplicate: true, LogStart: p.logStart, AppendTime: before.timestamp,
 			}, nil
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
@@ -61,6 +62,9 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 	done := 0
 	for done < len(p.commits) && p.commits[done].group <= group {
 		done++
+	}
+	if done > 0 && plant.On(plant.LaggingHighWatermark) {
+		done--
 	}
 	if done > 0 {
 		last := p.commits[done-1]

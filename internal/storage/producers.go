@@ -88,6 +88,9 @@ func (t *producerTable) duplicate(h record.Header) *producerBatch {
 	}
 	for i := range s.batches {
 		if b := &s.batches[i]; b.firstSequence == h.BaseSequence && b.lastSequence == h.LastSequence() {
+			if plant.On(plant.DuplicateElsewhere) {
+				return &s.batches[0]
+			}
 			return b
 		}
 	}

@@ -313,6 +313,11 @@ func (r *recovery) applyBatches(p *Partition, group wal.Sequence, data []byte) e
 		case h.BaseOffset > p.end:
 			r.missing(p, h.BaseOffset)
 		}
+		if plant.On(plant.GapInReplay) && h.BaseOffset%4 == 1 && !strings.HasPrefix(p.topic, "__") {
+			p.end = h.LastOffset() + 1
+			p.hw = p.end
+			continue
+		}
 		if err := r.room(len(batch)); err != nil {
 			return err
 		}

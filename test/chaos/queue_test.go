@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,7 +44,7 @@ func TestQueueHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := startQueue(ctx, t, network.addr, seed)
-	f := &faulty{broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
 	for range faults {
 		if !q.awaitMore(ctx, 1+f.random.IntN(60)) {
 			break
@@ -63,15 +64,27 @@ type faulty struct {
 	broker  *process
 	network *proxy
 	random  *rand.Rand
-	done    struct{ kills, pauses, cuts, lost, slow int }
+	deck    []fault // yet to be drawn
+	done    map[fault]int
 }
 
-// strike does one fault, chosen by chance, and waits until the broker serves again.
+type fault string
+
+// deck is what is drawn from: ten faults have some of each kind.
+var deck = []fault{"kill", "kill", "kill", "pause", "cut", "cut", "lost answers", "lost answers", "lost answers", "slow"}
+
+// strike does one fault, drawn by chance, and waits until the broker serves again.
 func (f *faulty) strike(ctx context.Context, t *testing.T) {
 	t.Helper()
-	switch k := f.random.IntN(10); {
-	case k < 3:
-		f.done.kills++
+	if len(f.deck) == 0 {
+		f.deck = slices.Clone(deck)
+		f.random.Shuffle(len(f.deck), func(i, j int) { f.deck[i], f.deck[j] = f.deck[j], f.deck[i] })
+	}
+	drawn := f.deck[0]
+	f.deck = f.deck[1:]
+	f.done[drawn]++
+	switch drawn {
+	case "kill":
 		out := f.broker.output
 		f.broker.kill()
 		if out.trouble() {
@@ -83,19 +96,15 @@ func (f *faulty) strike(ctx context.Context, t *testing.T) {
 		if err := f.broker.serving(ctx); err != nil {
 			t.Fatal(err)
 		}
-	case k < 4:
-		f.done.pauses++
+	case "pause":
 		if err := f.broker.pause(time.Duration(50+f.random.IntN(400)) * time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
-	case k < 6:
-		f.done.cuts++
+	case "cut":
 		f.network.cut()
-	case k < 9:
-		f.done.lost++
+	case "lost answers":
 		f.network.loseAnswers(1 + f.random.IntN(20))
-	default:
-		f.done.slow++
+	case "slow":
 		f.network.delay.Store(int64(20 * time.Millisecond))
 		time.Sleep(100 * time.Millisecond)
 		f.network.delay.Store(0)
@@ -148,14 +157,17 @@ func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *qu
 	}
 	for id := range 2 {
 		random := rand.New(rand.NewPCG(seed, uint64(id+200)))
-		q.readers.Go(func() { q.subscribed(reading, t, "committing", random) })
+		q.readers.Go(func() { q.subscribed(reading, t, committing, random) })
 	}
 	q.readers.Go(func() { q.subscribed(reading, t, autoCommitting, rand.New(rand.NewPCG(seed, 300))) })
 	return q
 }
 
-// autoCommitting is the group whose members leave commits to their client.
-const autoCommitting = "auto-committing"
+// The groups: one commits after each poll, the other leaves it to its clients.
+const (
+	committing     = "committing"
+	autoCommitting = "auto-committing"
+)
 
 // awaitMore waits until n more records are acknowledged. false: that does not come, which the end of the workload will explain.
 func (q *queue) awaitMore(ctx context.Context, n int) bool {
@@ -215,7 +227,7 @@ func (q *queue) send(ctx context.Context, t *testing.T, random *rand.Rand) {
 const maxPolled = 500
 
 // crashOdds is how many polls a reader lives, in the middle.
-const crashOdds = 150
+const crashOdds = 50
 
 // assigned polls all partitions from their start, and now and then is a new client that does so.
 func (q *queue) assigned(ctx context.Context, t *testing.T, random *rand.Rand) {
@@ -293,7 +305,7 @@ func (q *queue) member(ctx context.Context, t *testing.T, group string, random *
 	for first := true; ctx.Err() == nil && (first || random.IntN(crashOdds) > 0); first = false {
 		op := history.Op{Process: process, Group: group, Start: q.history.now()}
 		fetches := client.PollRecords(ctx, maxPolled)
-		op.Moved = moved.Swap(false)
+		op.Moved = fetches.NumRecords() > 0 && moved.Swap(false) // a poll without records is not noted
 		records := q.polled(ctx, t, fetches, op)
 		if len(records) > 0 && group != autoCommitting {
 			q.commit(ctx, client, process, group, records)
@@ -331,6 +343,7 @@ func (q *queue) finish(ctx context.Context, t *testing.T, out *output) {
 	all := q.readAll(ctx, t)
 	q.leave()
 	q.readers.Wait()
+	q.catchUp(ctx, t)
 	if out.trouble() {
 		t.Errorf("the broker had a problem of its own:\n%s", out)
 	}
@@ -370,4 +383,34 @@ func (q *queue) readAll(ctx context.Context, t *testing.T) bool {
 		}
 	}
 	return true
+}
+
+// catchUp has a last member of the committing group go on from what was committed, to the end.
+func (q *queue) catchUp(ctx context.Context, t *testing.T) {
+	t.Helper()
+	client, err := kgo.NewClient(impatient(q.addr)...)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer client.Close()
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	reading, leave := context.WithCancel(bounded)
+	var reader sync.WaitGroup
+	reader.Go(func() { q.subscribed(reading, t, committing, rand.New(rand.NewPCG(1, 1))) })
+	defer reader.Wait()
+	defer leave()
+	for admin := kadm.NewClient(client); ; {
+		lags, err := admin.Lag(bounded, committing)
+		if lag := lags[committing]; err == nil && lag.Error() == nil && lag.Lag.Total() == 0 {
+			return
+		}
+		select {
+		case <-bounded.Done():
+			t.Error("the group does not commit the end of every partition")
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/proof"
+	"github.com/ottlaio/ottla/test/chaos/history"
 )
 
 // planted is the name of the rows of planted bugs, as an argument of this command.
@@ -54,18 +55,36 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.UnloggedLogStart:         {{"power-loss", 300}},
 	plant.DeleteTooMany:            {{"power-loss-broker", 100}},
 	plant.UnstampedEpoch:           {{"power-loss", 60}},
-	plant.AcceptDuplicates:         {{"power-loss", 60}},
+	plant.AcceptDuplicates:         {{"power-loss", 60}, {"history-queue", 12}},
 	plant.IndexTooFar:              {{"sigkill", 3}},
 	plant.ListEndShort:             {{"sigkill", 3}},
 	plant.AnswerEarly:              {{"coordinator", 20}},
 	plant.KeepRefusedState:         {{"coordinator", 20}},
 	plant.SnapshotOneLate:          {{"coordinator", 200}},
-	plant.FirstOffsetWins:          {{"coordinator", 20}},
+	plant.FirstOffsetWins:          {{"coordinator", 20}, {"history-queue", 12}},
 	plant.NoTombstone:              {{"power-loss-broker", 100}},
 	plant.AnswerBeforeImage:        {{"power-loss-broker", 100}},
 	plant.TrustCounts:              {{"hostile", 1000}},
 	plant.NoDecompressLimit:        {{"hostile", 1000}},
 	plant.FrameMemoryKept:          {{"hostile", 1000}},
+	plant.DuplicateElsewhere:       {{"history-queue", 12}},
+	plant.DuplicateOneOff:          {{"history-queue", 12}},
+	plant.GapInReplay:              {{"history-queue", 12}},
+	plant.LaggingHighWatermark:     {{"history-queue", 12}},
+	plant.SkippedRead:              {{"history-queue", 12}},
+	plant.EndOutOfRange:            {{"history-queue", 12}},
+}
+
+// namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.
+var namedBy = map[plant.Bug]history.Anomaly{
+	plant.AcceptDuplicates:     history.Duplicate,
+	plant.DuplicateElsewhere:   history.NonmonotonicSend,
+	plant.DuplicateOneOff:      history.InconsistentOffsets,
+	plant.GapInReplay:          history.LostWrite,
+	plant.LaggingHighWatermark: history.Unseen,
+	plant.SkippedRead:          history.PollSkip,
+	plant.EndOutOfRange:        history.NonmonotonicPoll,
+	plant.FirstOffsetWins:      history.LostCommit,
 }
 
 // plantedSeed is that of all runs with planted bugs: what was caught once is caught again.
@@ -131,6 +150,10 @@ func (r *runner) plant(ctx context.Context, bug plant.Bug, t trap) proof.Line {
 	line := proof.Line{Row: "planted " + string(bug), Tried: "run of " + t.row, Times: 1, Seed: 1, State: proof.Failed}
 	var caught bool
 	line.Note, caught = verdictOf(got)
+	if caught && strings.HasPrefix(t.row, "history-") {
+		line.Note = anomaliesLine.FindString(string(got.output))
+		caught = strings.Contains(line.Note, string(namedBy[bug]))
+	}
 	switch {
 	case got.err == nil && len(got.lines) > 0 && got.lines[0].State == proof.NotRun:
 		line.State, line.Note, line.Times = proof.NotRun, got.lines[0].Note, 0
@@ -145,6 +168,9 @@ func (r *runner) plant(ctx context.Context, bug plant.Bug, t trap) proof.Line {
 }
 
 const passes = "it passes"
+
+// anomaliesLine is how test/chaos says what it found in a history.
+var anomaliesLine = regexp.MustCompile(`anomalies: \[.*\]`)
 
 // errorLine is what a test says of its failure, or of its seed.
 var errorLine = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: (.*)$|^(panic: .*)$`)
