@@ -202,6 +202,7 @@ func TestTheWholeWay(t *testing.T) {
 		{"", "consume logs --group readers --format %v,", "one,two,three,", "", 0},
 		{"", "config set topic logs retention.ms=1000", "retention.ms=1000", "", 0},
 		{"", "config get topic logs retention.ms", "1000", "", 0},
+		{"", "txn list", "", "no transactional ids", 0},
 		{"", "doctor", "on stable storage", "", 0},
 		{"", "topic delete logs", "", "--yes", 1},
 		{"", "topic delete logs --yes", "deleted logs", "", 0},

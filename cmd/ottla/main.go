@@ -28,7 +28,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serve(), topic(), produce(), consume(), group(), config(), doctor(), scrubFolder(), version())
+	cmd.AddCommand(serve(), topic(), produce(), consume(), group(), txn(), config(), doctor(), scrubFolder(), version())
 	addCompletion(cmd)
 	return cmd
 }
