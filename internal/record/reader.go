@@ -78,7 +78,8 @@ type cursor struct {
 	read   int32 // records read
 
 	// The current record.
-	size           int // with its length field
+	size           int    // with its length field
+	raw            []byte // all of it
 	offsetDelta    int32
 	timestampDelta int64
 	key, value     []byte
@@ -117,7 +118,7 @@ func (c *cursor) next() bool {
 		return false
 	}
 	c.size = n + int(size)
-	c.b = c.b[c.size:]
+	c.raw, c.b = c.b[:c.size], c.b[c.size:]
 	c.read++
 	return true
 }
