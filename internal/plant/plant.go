@@ -103,6 +103,14 @@ const (
 	SkippedRead Bug = "skipped-read"
 	// EndOutOfRange takes the end of a log for an offset that is not in it, so that consumers begin anew.
 	EndOutOfRange Bug = "end-out-of-range"
+	// DropNewest lets compaction drop the newest record of some keys.
+	DropNewest Bug = "drop-newest"
+	// TombstoneEarly lets compaction drop tombstones and markers before their time.
+	TombstoneEarly Bug = "tombstone-early"
+	// CleanedTooFar takes what a round of compaction has not looked at for clean.
+	CleanedTooFar Bug = "cleaned-too-far"
+	// SwapNotLogged compacts segments without a word of it in the wal.
+	SwapNotLogged Bug = "swap-not-logged"
 )
 
 // Bugs lists all of them.
@@ -113,4 +121,5 @@ var Bugs = []Bug{
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange,
+	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged,
 }

@@ -91,6 +91,9 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		return e.walError(err)
 	}
 	e.previous, e.released = next, file.From
+	for _, c := range captured {
+		c.p.checkpointedTo(c.sealed)
+	}
 	e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
 	e.dropListed(captured, removals)
 	return nil
@@ -103,6 +106,7 @@ type capture struct {
 	needed  wal.Sequence // oldest group that it needs, where waits
 	waits   bool         // something of it is only in the wal
 	dropped []*droppedSegment
+	sealed  base.Offset // end of its sealed segments
 }
 
 // syncFlushed makes what is flushed of p durable, so that capture has little left to sync.
@@ -147,9 +151,16 @@ func (p *Partition) capture(next wal.Sequence) (*capture, error) {
 			seg.Shrink() // ten thousand idle partitions keep nothing that can be read again
 		}
 	}
-	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped)}
+	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped), sealed: p.segments[p.flushing].base}
 	c.needed, c.waits = p.neededLocked()
 	return c, nil
+}
+
+// checkpointedTo notes that a durable checkpoint lists the segments before an offset as sealed.
+func (p *Partition) checkpointedTo(sealed base.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cleaner.checkpointed = sealed
 }
 
 func (p *Partition) markChanged() {
@@ -165,7 +176,7 @@ func (p *Partition) encodeLocked(next wal.Sequence) []byte {
 	}
 	r := partitionRecord{
 		ID: p.id, Topic: p.topic, From: next, LogStart: p.logStart, FlushedEnd: p.flushedEnd,
-		Epochs: p.epochs, Producers: p.flushed,
+		Epochs: p.epochs, Producers: p.flushed, CleanedTo: p.cleaner.cleanedTo, Forgotten: p.cleaner.forgotten, Swaps: p.cleaner.swaps,
 	}
 	if plant.On(plant.ProducersOfNow) {
 		r.Producers = p.producers
@@ -176,6 +187,8 @@ func (p *Partition) encodeLocked(next wal.Sequence) []byte {
 	for _, s := range p.segments[:p.flushing] {
 		if s.seg != nil {
 			r.Sealed = append(r.Sealed, s.seg.State())
+		} else {
+			r.Sealed = append(r.Sealed, sealedEmpty(s.base))
 		}
 	}
 	active := p.segments[p.flushing]

@@ -23,7 +23,7 @@ import (
 const (
 	checkpointName    = "checkpoint"
 	checkpointMagic   = "OTTLACKP"
-	checkpointVersion = 2                 // 1 knows nothing of transactions; it is still read
+	checkpointVersion = 3                 // 1 knows nothing of transactions, 2 nothing of compaction; they are still read
 	checkpointHeader  = 8 + 4 + 8 + 4 + 4 // magic, version, body length, body CRC, header CRC
 )
 
@@ -55,6 +55,9 @@ type partitionRecord struct {
 	Missing    []missingRecord
 	Ragged     []byte // the bytes after Active's last aligned position, where the checkpoint must hold them
 	RaggedPos  int64
+
+	CleanedTo, Forgotten base.Offset // cleanerState
+	Swaps                uint64
 }
 
 // missingRecord is a range of offsets that damage in the wal has cost.
@@ -141,7 +144,10 @@ func (r *partitionRecord) appendTo(b []byte) []byte {
 		b = appendString(b, m.Damage.Reason)
 	}
 	b = binary.BigEndian.AppendUint64(b, uint64(r.RaggedPos))
-	return appendString(b, string(r.Ragged))
+	b = appendString(b, string(r.Ragged))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.CleanedTo))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Forgotten))
+	return binary.BigEndian.AppendUint64(b, r.Swaps)
 }
 
 func appendStates(b []byte, states []segment.State) []byte {
@@ -308,6 +314,9 @@ func (r *reader) partitionRecord() (p partitionRecord) {
 	p.RaggedPos = int64(r.u64())
 	if n := r.count(1); n > 0 {
 		p.Ragged = slices.Clone(r.take(n))
+	}
+	if r.version >= 3 {
+		p.CleanedTo, p.Forgotten, p.Swaps = r.offset(), r.offset(), r.u64()
 	}
 	return p
 }

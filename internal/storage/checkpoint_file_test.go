@@ -40,6 +40,7 @@ func testCheckpoint() *checkpointFile {
 // transactionalCheckpoint is testCheckpoint with a transaction open and one that was aborted.
 func transactionalCheckpoint() *checkpointFile {
 	c := testCheckpoint()
+	c.Partitions[0].CleanedTo, c.Partitions[0].Forgotten, c.Partitions[0].Swaps = 31, 12, 3
 	p := &c.Partitions[0].Producers
 	begin := record.Header{ProducerID: 13, ProducerEpoch: 2, BaseOffset: 41, MaxTimestamp: testTime, Attributes: transactional}
 	p.apply(logged{Header: begin, pos: 4711}, 0)
@@ -78,11 +79,11 @@ func TestCheckpointOfVersion1IsRead(t *testing.T) {
 	}
 }
 
-// The bytes of format version 2. They change only together with the version.
+// The bytes of format version 3. They change only together with the version.
 func TestCheckpointIsWrittenAsDescribed(t *testing.T) {
 	t.Parallel()
 	empty := (&checkpointFile{From: 1, HighestProducer: base.NoProducerID}).encode()
-	const golden = "4f54544c41434b50" + "00000002" + "000000000000001c" // magic, version, length
+	const golden = "4f54544c41434b50" + "00000003" + "000000000000001c" // magic, version, length
 	const body = "0000000000000001" + "ffffffffffffffff" + "00000000" + "00000000" + "00000000"
 	if got := hex.EncodeToString(empty); !strings.HasPrefix(got, golden) || !strings.HasSuffix(got, body) {
 		t.Errorf("an empty checkpoint is %s", got)
@@ -92,8 +93,8 @@ func TestCheckpointIsWrittenAsDescribed(t *testing.T) {
 	}
 }
 
-// checkpointGolden is the CRC-32 of transactionalCheckpoint in format version 2.
-const checkpointGolden = 0x04e77923
+// checkpointGolden is the CRC-32 of transactionalCheckpoint in format version 3.
+const checkpointGolden = 0x1fe692a7
 
 func TestEveryFlippedBitOfACheckpointIsFound(t *testing.T) {
 	t.Parallel()
@@ -145,10 +146,36 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 	})
 }
 
+// The bytes of a swap in the wal.
+func TestSwapIsWrittenAsDescribed(t *testing.T) {
+	t.Parallel()
+	state := segment.Create(segment.Options{Base: 7}).State()
+	state.Sealed, state.Place = true, 2
+	want := swapPayload{number: 3, cleanedTo: 31, forgotten: 12, old: []base.Offset{7, 20}, fresh: []segment.State{state}}
+	b := want.appendTo(nil)
+	const golden = "0000000000000003" + "000000000000001f" + "000000000000000c" + "00000002" + "0000000000000007" + "0000000000000014" + "00000001"
+	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != len(golden)/2+segment.StateSize || got[2*(len(golden)/2+64):][:8] != "00000201" {
+		t.Errorf("a swap is %s", got)
+	}
+	got, err := parseSwap(b)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("decoded %+v, %v; want %+v", got, err, want)
+	}
+	for n := range b {
+		if _, err := parseSwap(b[:n]); !errors.Is(err, errPayload) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
 func FuzzPayloads(f *testing.F) {
 	f.Add(appendRagged(nil, 5, 4096, []byte("bytes")))
 	f.Add(appendSegmentBases(nil, []base.Offset{1, 2, 3}))
+	f.Add(swapPayload{number: 1, old: []base.Offset{4}, fresh: []segment.State{sealedEmpty(4)}}.appendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := parseSwap(b); err == nil && !bytes.Equal(s.appendTo(nil), b) {
+			t.Fatal("a swap does not round-trip")
+		}
 		if first, pos, data, err := parseRagged(b); err == nil {
 			if !bytes.Equal(appendRagged(nil, first, pos, data)[1:], b) {
 				t.Fatal("a carry of a ragged end does not round-trip")

@@ -41,6 +41,8 @@ type Config struct {
 	RetentionInterval time.Duration
 	// IdleFlush is how long the end of a partition that gets no appends waits in memory before it is flushed. Default 30 s.
 	IdleFlush time.Duration
+	// Cleaner says how compacted topics are compacted. SetCleaner changes it.
+	Cleaner CleanerConfig
 	// OpenFiles bounds the descriptors of segment files. Default 1,024.
 	OpenFiles int
 	// Partitions lists the partitions that the metadata knows. Those that have no data yet cost no files.
@@ -68,13 +70,20 @@ type LogConfig struct {
 	Delete          bool          // cleanup.policy holds delete: the next two fields count
 	Retention       time.Duration // retention.ms; negative = no limit, 0 = nothing is kept longer than it must be
 	RetentionBytes  int64         // retention.bytes; negative = no limit, 0 = nothing is kept longer than it must be
-	Compact         bool          // cleanup.policy holds compact (not acted upon yet)
+	Compact         bool          // cleanup.policy holds compact: the next four fields count
+	DeleteRetention time.Duration // delete.retention.ms
+	MinLag          time.Duration // min.compaction.lag.ms
+	MaxLag          time.Duration // max.compaction.lag.ms; 0 = no limit
+	MinDirtyRatio   float64       // min.cleanable.dirty.ratio
 	FileDeleteDelay time.Duration // file.delete.delay.ms
 }
 
 func (c LogConfig) withDefaults() LogConfig {
 	c.SegmentBytes = cmp.Or(c.SegmentBytes, 1<<30)
 	c.SegmentAge = cmp.Or(c.SegmentAge, 7*24*time.Hour)
+	if c.Compact && c.MaxLag > 0 {
+		c.SegmentAge = min(c.SegmentAge, c.MaxLag) // only what is in an ended segment can be compacted
+	}
 	c.SegmentIndex = cmp.Or(c.SegmentIndex, segment.DefaultIndexBytes)
 	c.IndexInterval = cmp.Or(c.IndexInterval, segment.DefaultIndexInterval)
 	return c
@@ -92,6 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.RetentionInterval = cmp.Or(c.RetentionInterval, 5*time.Minute)
 	c.IdleFlush = cmp.Or(c.IdleFlush, 30*time.Second)
 	c.OpenFiles = cmp.Or(c.OpenFiles, 1024)
+	c.Cleaner = c.Cleaner.withDefaults()
 	if c.Logger == nil {
 		c.Logger = discardLogger
 	}

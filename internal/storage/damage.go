@@ -107,8 +107,8 @@ func (p *Partition) damageFrom(offset base.Offset, pos int64) error {
 			return &DamageError{found}
 		}
 	}
-	if err := p.usableLocked(); err != nil || skipped {
-		return err
+	if err := p.usableLocked(); err != nil || skipped || p.layout > 0 && offset >= p.logStart {
+		return err // nil also where compaction has left nothing up to the end
 	}
 	return ErrOffsetOutOfRange // deleted since it was looked up
 }
@@ -123,8 +123,11 @@ func (p *Partition) noteDamage(s *segmentRef, err error) error {
 		if unusable := p.usableLocked(); unusable != nil {
 			return unusable
 		}
-		if p.segments[0].start > s.start {
+		if p.segments[0].base > s.base {
 			return errors.Join(ErrOffsetOutOfRange, err) // deleted while it was read
+		}
+		if !p.inLogLocked(s) && errors.Is(err, segment.ErrRemoved) {
+			return errors.Join(errSwapped, err)
 		}
 		return err
 	}
@@ -145,7 +148,7 @@ func (p *Partition) noteDamageAt(pos, n int64, reason error) error {
 	p.mu.Unlock()
 	found := &segment.DamageError{Pos: pos - s.start, Len: max(n, 1), FirstOffset: base.NoOffset, Reason: reason.Error()}
 	if inFile {
-		found.File = p.segmentPath(s.base)
+		found.File = s.seg.Path()
 	}
 	return &DamageError{p.remember(s, found, true)}
 }
@@ -164,8 +167,8 @@ func (p *Partition) remember(s *segmentRef, found *segment.DamageError, structur
 		d.SetAside = p.damage[at].aside
 	}
 	// Damage in an index hides no records of itself: it stays an error of each read that needs the index.
-	inLog := found.File == "" || found.File == p.segmentPath(s.base)
-	if !known && inLog {
+	inLog := found.File == "" || s.seg != nil && found.File == s.seg.Path()
+	if !known && inLog && p.inLogLocked(s) {
 		p.damage = slices.DeleteFunc(p.damage, func(k damagedRange) bool {
 			return !k.aside && !k.missing() && r.from <= k.from && k.to <= r.to // told anew, with its surroundings
 		})

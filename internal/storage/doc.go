@@ -34,6 +34,13 @@
 // the marker is flushed, then in the transaction index of its segment; Partition.Aborted asks both. A client's batch begins a
 // transaction only with a Verification: whoever appends has asked the transaction coordinator, and no marker came in between.
 //
+// # Compaction
+//
+// cleaner.go decides which partition is due, compact.go makes a round, compact_swap.go puts what it wrote in the place of what was there.
+// A round touches only sealed segments that a checkpoint lists. It writes new ones beside them, synced, logs the swap, and makes it:
+// see layout.go for readers that are under way. The old files are dropped segments like those of retention. A round that ends anywhere,
+// by a crash too, leaves either the old segments in the log or the new ones, and files that the next round removes.
+//
 // # Checkpoints
 //
 // The file checkpoint (docs/formats/checkpoint.md) holds, for each partition, its state as of flushedPos: the segments, the

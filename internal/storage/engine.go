@@ -69,6 +69,8 @@ type Engine struct {
 	dirty        atomic.Bool  // something changed since the last
 	unlinks      unlinkList
 
+	cleanerConfig atomic.Pointer[CleanerConfig]
+
 	highestProducer atomic.Int64
 
 	// The list of damaged ranges: see damage_file.go.
@@ -98,6 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		damageFound: make(chan struct{}, 1),
 	}
 	e.highestProducer.Store(int64(base.NoProducerID))
+	e.cleanerConfig.Store(&cfg.Cleaner)
 	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.recover(ctx); err != nil {
 		_ = e.abandon() // why it did not start tells more
@@ -115,6 +118,7 @@ func (e *Engine) start() {
 	e.goOwned(e.runCheckpoints)
 	e.goOwned(e.runHousekeeping)
 	e.goOwned(e.runRelief)
+	e.goOwned(e.runCleaner)
 	e.goOwned(e.runDamage)
 	e.goOwned(e.watchWAL)
 }

@@ -15,7 +15,7 @@ import (
 // Partition is one partition's log. All methods are safe for concurrent use.
 //
 // Bytes are found by stream position: the bytes of all batches, laid end to end from the oldest segment at Open. A position
-// never changes its meaning while the engine is open, whatever is rolled, flushed or deleted.
+// does not change its meaning whatever is rolled, flushed or deleted. Compaction changes it: see layout.go.
 type Partition struct {
 	e     *Engine
 	id    base.TopicIDPartition
@@ -56,6 +56,14 @@ type Partition struct {
 	flushedEnd base.Offset
 	index      tailIndex
 
+	// layout numbers the arrangements of segments, which compaction changes. retired are segments of earlier ones, and those before
+	// forgotten are not known any more. holes is the sum of segmentRef.hole.
+	layout    uint64
+	retired   []retired
+	forgotten uint64
+	holes     int64
+	cleaner   cleanerState
+
 	producers producerTable
 	ended     []endedTxn                        // transactions whose end is not durable yet
 	aborted   []AbortedTxn                      // by markers that are not flushed; the others are in the segments
@@ -83,6 +91,7 @@ type commit struct {
 type segmentRef struct {
 	base  base.Offset
 	start int64            // stream position of its first byte
+	hole  int64            // bytes at the end of its range of positions that it does not have
 	seg   *segment.Segment // nil until its first flush
 	roll  wal.Sequence     // group of the Roll entry that began it; 0 = a checkpoint knows it
 
@@ -129,7 +138,7 @@ func (p *Partition) LeaderEpoch() base.LeaderEpoch { return p.e.cfg.LeaderEpoch 
 func (p *Partition) SizeBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.endPos - p.segments[0].start
+	return p.endPos - p.segments[0].start - p.holes
 }
 
 // Config returns the settings in force.
@@ -179,7 +188,7 @@ func (p *Partition) segmentAtLocked(pos int64) int {
 	return sort.Search(len(p.segments), func(i int) bool { return p.segments[i].start > pos }) - 1
 }
 
-// segmentEndLocked is the stream position where segment i ends.
+// segmentEndLocked is the stream position where the range of segment i ends. Its bytes may end earlier: see dataEnd.
 func (p *Partition) segmentEndLocked(i int) int64 {
 	if i+1 < len(p.segments) {
 		return p.segments[i+1].start

@@ -41,11 +41,6 @@ func (p *Partition) dir() string {
 	return p.e.cfg.FS.PathJoin(p.e.topicsDir(), p.folderName())
 }
 
-// segmentPath is the path of a segment's .log.
-func (p *Partition) segmentPath(first base.Offset) string {
-	return p.e.cfg.FS.PathJoin(p.dir(), segment.FileName(first, ".log"))
-}
-
 // segmentOptions says where the segment with a base offset lives.
 func (p *Partition) segmentOptions(first base.Offset) segment.Options {
 	p.mu.Lock()

@@ -69,12 +69,10 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	case from >= bound:
 		return empty, nil
 	}
-	w, err := p.walk(from, limit)
-	if err != nil {
-		return Slice{}, err
+	w, first, pos, err := p.walkTo(from, limit)
+	if w != nil {
+		defer w.close()
 	}
-	defer w.close()
-	first, pos, err := w.find(from)
 	if errors.Is(err, io.EOF) {
 		return empty, nil
 	}
@@ -89,8 +87,8 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	if first.Size() > o.MaxBytes && !o.AtLeastOne {
 		return empty, nil
 	}
-	s := Slice{p: p, pos: pos, n: int64(first.Size()), first: first.BaseOffset}
-	if err := w.stopAtDamage(from, pos); err != nil {
+	s := Slice{p: p, pos: pos, n: int64(first.Size()), first: first.BaseOffset, layout: w.layout}
+	if err := w.stopAtEdge(from, pos, max(int64(o.MaxBytes), s.n)+1); err != nil {
 		return Slice{}, err
 	}
 	s.n = max(s.n, w.skipTo(pos+int64(o.MaxBytes))-pos)
@@ -112,11 +110,15 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 }
 
 // walker reads the headers of the batches of a partition, one after another. It may go over damaged bodies, whose headers are
-// whole, until stopAtDamage is called.
+// whole, until stopAtEdge is called.
 type walker struct {
 	p          *Partition
 	pos, limit int64
-	stop       int64 // edge of the next damaged range, or limit
+	stop       int64 // edge of the next damaged range or hole, or limit
+	layout     uint64
+	holes      bool  // in the layout; then the next two are kept up
+	dataEnd    int64 // where the bytes of the segment that holds pos end
+	rangeEnd   int64 // where its range does
 	gaps       []gap // ranges that were set aside
 	buf        *[]byte
 	bufPos     int64 // stream position of buf[0]
@@ -132,11 +134,34 @@ var walkBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
+// walkTo returns a walker that has just returned the batch that holds offset, or the first after it, and that batch. It begins again
+// when compaction takes the segments from under it.
+func (p *Partition) walkTo(offset base.Offset, limit int64) (*walker, record.Header, int64, error) {
+	for {
+		w, err := p.walk(offset, limit)
+		if err == nil {
+			var h record.Header
+			var pos int64
+			if h, pos, err = w.find(offset); err == nil || !errors.Is(err, errSwapped) {
+				return w, h, pos, err
+			}
+			w.close()
+		}
+		if !errors.Is(err, errSwapped) {
+			return nil, record.Header{}, 0, err
+		}
+	}
+}
+
+// errSwapped says that a segment was replaced by compaction, and is not to be had any more.
+var errSwapped = errors.New("the segment was compacted meanwhile")
+
 // walk returns a walker that begins at some batch at or before offset. limit is the stream position of a batch boundary.
 func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 	p.mu.Lock()
 	d, damaged := p.damageAtLocked(offset)
 	gaps := p.gapsLocked(offset)
+	layout, holes := p.layout, p.holes > 0
 	at, inTail := p.index.floorOffset(offset)
 	var s *segmentRef
 	var seg *segment.Segment
@@ -164,14 +189,17 @@ func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 			pos += inSegment
 		}
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps}, nil
+	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes}, nil
 }
 
-// stopAtDamage makes the walker stop at the first damaged range after pos, where the batch that it has just returned begins.
-// If that batch itself is damaged it returns a *DamageError for offset.
-func (w *walker) stopAtDamage(offset base.Offset, pos int64) error {
+// stopAtEdge makes the walker stop at the first damaged range or hole after pos, where the batch that it has just returned begins.
+// If that batch itself is damaged it returns a *DamageError for offset. Holes are looked for as far as the caller will go.
+func (w *walker) stopAtEdge(offset base.Offset, pos, far int64) error {
 	w.p.mu.Lock()
 	w.stop = w.p.edgeLocked(pos, w.limit)
+	if w.holes {
+		w.stop = w.p.nextHoleLocked(place{pos, w.layout}, min(w.stop, pos+far))
+	}
 	w.p.mu.Unlock()
 	if w.stop < w.pos {
 		return w.p.damageFrom(offset, w.stop)
@@ -206,6 +234,11 @@ func (w *walker) next() (record.Header, int64, error) {
 			w.pos = g.to
 		}
 	}
+	if w.holes {
+		if err := w.overHoles(); err != nil {
+			return record.Header{}, w.pos, err
+		}
+	}
 	if w.pos >= w.stop {
 		return record.Header{}, w.pos, io.EOF
 	}
@@ -215,18 +248,50 @@ func (w *walker) next() (record.Header, int64, error) {
 	}
 	h, err := record.ParseHeader(raw)
 	if err != nil {
-		return record.Header{}, w.pos, w.p.noteDamageAt(w.pos, record.HeaderSize, err)
+		return record.Header{}, w.pos, w.bad(record.HeaderSize, err)
 	}
 	end := w.pos + int64(h.Size())
 	if end > w.stop {
 		if end > w.limit {
-			return h, w.pos, w.p.noteDamageAt(w.pos, record.HeaderSize, errors.New("the batch's length does not fit the log"))
+			return h, w.pos, w.bad(record.HeaderSize, errors.New("the batch's length does not fit the log"))
 		}
 		return h, w.pos, io.EOF
 	}
 	pos := w.pos
 	w.pos = end
 	return h, pos, nil
+}
+
+// bad notes that there is no batch at the walker's position. Of a former layout nothing needs to be remembered.
+func (w *walker) bad(n int64, reason error) error {
+	w.p.mu.Lock()
+	current := w.layout == w.p.layout
+	w.p.mu.Unlock()
+	if !current {
+		return errors.Join(errSwapped, reason)
+	}
+	return w.p.noteDamageAt(w.pos, n, reason)
+}
+
+// overHoles goes on to the next segment where the bytes of one end.
+func (w *walker) overHoles() error {
+	for w.pos < w.stop {
+		if w.pos < w.dataEnd {
+			return nil
+		}
+		if w.pos >= w.rangeEnd {
+			w.p.mu.Lock()
+			ref, end, ok := w.p.refAtLocked(w.pos, w.layout)
+			w.p.mu.Unlock()
+			if !ok {
+				return w.p.missingAt(w.pos)
+			}
+			w.dataEnd, w.rangeEnd = ref.dataEnd(end), end
+			continue
+		}
+		w.pos = w.rangeEnd
+	}
+	return nil
 }
 
 // peek returns the header bytes at pos.
@@ -239,12 +304,12 @@ func (w *walker) peek() ([]byte, error) {
 		w.buf = walkBuffers.Get().(*[]byte)
 	}
 	w.bufPos, w.bufLen = w.pos, 0
-	n, err := w.p.readSome((*w.buf), w.pos, record.HeaderSize)
+	n, err := w.p.readSome((*w.buf), place{w.pos, w.layout}, record.HeaderSize)
 	if err != nil {
 		return nil, err
 	}
 	if n < record.HeaderSize {
-		return nil, w.p.noteDamageAt(w.pos, int64(n), io.ErrUnexpectedEOF)
+		return nil, w.bad(int64(n), io.ErrUnexpectedEOF)
 	}
 	w.bufLen = n
 	return (*w.buf)[:record.HeaderSize], nil
@@ -259,17 +324,21 @@ func (w *walker) skipTo(pos int64) int64 {
 	at, ok := p.index.floorPos(pos)
 	var seg *segment.Segment
 	var start int64
-	if i := p.segmentAtLocked(pos); !ok && i >= 0 {
-		seg, start = p.segments[i].seg, p.segments[i].start
+	if !ok {
+		if ref, _, known := p.refAtLocked(pos, w.layout); known {
+			seg, start = ref.seg, ref.start
+		}
 	}
 	p.mu.Unlock()
 	if !ok && seg != nil {
 		// An index that can not be read costs a walk and no more; the next look-up of an offset reports it.
 		if inSegment, err := seg.Boundary(pos - start); err == nil {
-			at.pos = start + inSegment
+			at.pos, ok = start+inSegment, true
 		}
 	}
-	w.pos = max(w.pos, at.pos)
+	if ok { // positions may be negative
+		w.pos = max(w.pos, at.pos)
+	}
 	return w.pos
 }
 
@@ -283,40 +352,56 @@ func (w *walker) close() {
 
 // readSome reads into b what lies at pos: at least `least` bytes where the log holds as many, and more where that costs
 // little. It takes them from the tail, or from the segment if the tail has let them go.
-func (p *Partition) readSome(b []byte, pos int64, least int) (int, error) {
-	if n, ok := p.tail.ReadAt(b, pos); ok {
+func (p *Partition) readSome(b []byte, at place, least int) (int, error) {
+	if n, ok := p.tail.ReadAt(b, at.pos); ok {
 		return n, nil
 	}
-	s, seg, left, err := p.flushedAt(pos)
+	s, seg, left, err := p.flushedAt(at)
 	if err != nil {
 		return 0, err
 	}
-	at := pos - s.start
+	inSegment := at.pos - s.start
 	want := min(int64(len(b)), left)
 	// Whole blocks are checked, so a read ends where one does if it may.
-	if toEdge := segment.BlockSize - at%segment.BlockSize; toEdge >= int64(least) {
+	if toEdge := segment.BlockSize - inSegment%segment.BlockSize; toEdge >= int64(least) {
 		want = min(want, toEdge)
 	}
-	n, err := seg.PeekAt(b[:want], at)
+	n, err := seg.PeekAt(b[:want], inSegment)
 	if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
 		return 0, p.noteDamage(s, err)
 	}
 	return n, nil
 }
 
-// flushedAt finds the segment that holds pos, and how many of its flushed bytes are left from there.
-func (p *Partition) flushedAt(pos int64) (s *segmentRef, seg *segment.Segment, left int64, err error) {
+// place is a stream position in one of the partition's layouts.
+type place struct {
+	pos    int64
+	layout uint64
+}
+
+// missingAt is the error for a position that no segment has any more.
+func (p *Partition) missingAt(pos int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := p.segmentAtLocked(pos)
-	if i < 0 || p.deleted {
-		if err := p.usableLocked(); err != nil {
-			return nil, nil, 0, err
-		}
-		return nil, nil, 0, fmt.Errorf("%w: the segment was deleted", ErrOffsetOutOfRange)
+	if err := p.usableLocked(); err != nil {
+		return err
 	}
-	s = p.segments[i]
-	left = min(p.segmentEndLocked(i), p.flushedPos) - pos
+	if pos >= p.segments[0].start {
+		return errSwapped
+	}
+	return fmt.Errorf("%w: the segment was deleted", ErrOffsetOutOfRange)
+}
+
+// flushedAt finds the segment that holds a place, and how many of its flushed bytes are left from there.
+func (p *Partition) flushedAt(at place) (s *segmentRef, seg *segment.Segment, left int64, err error) {
+	p.mu.Lock()
+	s, end, ok := p.refAtLocked(at.pos, at.layout)
+	if !ok || p.deleted {
+		p.mu.Unlock()
+		return nil, nil, 0, p.missingAt(at.pos)
+	}
+	defer p.mu.Unlock()
+	left = min(s.dataEnd(end), p.flushedPos) - at.pos
 	if s.seg == nil || left <= 0 {
 		return nil, nil, 0, io.ErrUnexpectedEOF
 	}

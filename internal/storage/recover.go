@@ -153,15 +153,8 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	p.folder = len(rec.Sealed) > 0 || rec.Active.Size > 0
 	p.covered = rec.Active.Size > 0
 	p.encoded = rec.appendTo(nil) // until something changes
-	for _, st := range rec.Dropped {
-		seg, err := segment.OpenSealed(p.segmentOptions(st.Base), st)
-		if err != nil {
-			return err
-		}
-		if err := seg.Remove(); err != nil {
-			p.e.cfg.Logger.Warn("unlink segment", "topic", p.topic, "partition", p.id.Partition, "offset", st.Base, "err", err)
-		}
-		p.changed = true
+	p.cleaner = cleanerState{
+		cleanedTo: rec.CleanedTo, forgotten: rec.Forgotten, swaps: rec.Swaps, checkpointed: rec.Active.Base,
 	}
 	for _, m := range rec.Missing {
 		for _, s := range p.segments {
@@ -261,6 +254,8 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 			return err
 		}
 		return r.applyDrop(p, bases)
+	case wal.SegmentsSwapped:
+		return r.applySwap(p, entry.Data)
 	case wal.PartitionDeleted:
 		delete(r.e.partitions, p.id)
 		r.remove(removal{ID: p.id, Topic: p.topic})
@@ -502,6 +497,7 @@ func (r *recovery) finish() error {
 		}
 		p.hw, p.hwPos = p.end, p.endPos
 		p.settleTxnsLocked()
+		p.retired, p.forgotten = nil, p.layout // nobody has read yet
 		p.lead()
 		for _, s := range p.producers.byID {
 			for i := range s.batches {
@@ -513,6 +509,7 @@ func (r *recovery) finish() error {
 	for id := range e.cfg.Tombstones {
 		e.tombs[id] = max(e.tombs[id], e.log.Durable())
 	}
+	r.unlinkDropped()
 	e.trigger.Store(e.cfg.WALMaxBytes / checkpointShare)
 	e.dirty.Store(len(r.from) > 0 || len(e.removals) > 0)
 	if e.log.LiveBytes() >= e.trigger.Load() || len(e.removals) > 0 {
@@ -520,6 +517,32 @@ func (r *recovery) finish() error {
 	}
 	e.cfg.Logger.Info("storage opened", "partitions", len(e.partitions), "entries_replayed", r.replayed)
 	return r.reportFolders()
+}
+
+// unlinkDropped removes the segments that the checkpoint lists as dropped, but for those in whose place compaction has put others since.
+func (r *recovery) unlinkDropped() {
+	for i := range r.checkpoint.Partitions {
+		rec := &r.checkpoint.Partitions[i]
+		p := r.e.partitions[rec.ID]
+		if _, known := r.from[p]; p == nil || !known {
+			continue
+		}
+		for _, st := range rec.Dropped {
+			same := func(other segment.State) bool { return other.Base == st.Base && other.Place == st.Place }
+			if slices.ContainsFunc(p.segments, func(s *segmentRef) bool { return s.seg != nil && same(s.seg.Current()) }) ||
+				slices.ContainsFunc(p.dropped, func(d *droppedSegment) bool { return same(d.state) }) {
+				continue
+			}
+			seg, err := segment.OpenSealed(p.segmentOptions(st.Base), st)
+			if err == nil {
+				err = seg.Remove()
+			}
+			if err != nil {
+				r.e.cfg.Logger.Warn("unlink segment", "topic", p.topic, "partition", p.id.Partition, "offset", st.Base, "err", err)
+			}
+			p.changed = true
+		}
+	}
 }
 
 // reportFolders looks for folders that nothing knows. Those of topics with a tombstone go, the others are reported and never

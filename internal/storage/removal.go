@@ -98,6 +98,7 @@ func (p *Partition) logDeletion(ctx context.Context) (wal.Sequence, error) {
 
 // bury takes a partition whose deletion is durable out of the engine. Its folder is due for removal after the next checkpoint.
 func (e *Engine) bury(p *Partition, group wal.Sequence) {
+	p.stopCleaning()
 	p.flushMu.Lock()
 	defer p.flushMu.Unlock()
 	delay := p.Config().FileDeleteDelay

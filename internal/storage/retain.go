@@ -121,7 +121,13 @@ func (p *Partition) retention(now time.Time) func(segmentFacts) bool {
 // factsLocked describes segment i.
 func (p *Partition) factsLocked(i int) segmentFacts {
 	s := p.segments[i]
-	return segmentFacts{size: p.segmentEndLocked(i) - s.start, maxTimestamp: s.maxTimestamp, total: p.endPos - s.start}
+	total := p.endPos - s.start
+	if p.holes > 0 {
+		for _, later := range p.segments[i:] {
+			total -= later.hole
+		}
+	}
+	return segmentFacts{size: s.dataEnd(p.segmentEndLocked(i)) - s.start, maxTimestamp: s.maxTimestamp, total: total}
 }
 
 // rollIfDoomed ends the active segment if retention would drop all segments, this one included.
@@ -234,6 +240,7 @@ func (p *Partition) droppableLocked(doomed func(segmentFacts) bool) int {
 func (p *Partition) dropLocked(n int) {
 	due := p.e.now().Add(p.config.FileDeleteDelay)
 	for _, s := range p.segments[:n] {
+		p.holes -= s.hole
 		if s.seg != nil && plant.On(plant.UnlinkEarly) {
 			_ = s.seg.Remove()
 		}

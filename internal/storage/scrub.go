@@ -117,7 +117,7 @@ func (s *scrub) partition(ctx context.Context, p *Partition) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, segment.ErrRemoved) || p.gone(ref):
-			return nil
+			continue // deleted or compacted meanwhile
 		default:
 			return fmt.Errorf("scrub %v: %w", p, err)
 		}
@@ -129,7 +129,7 @@ func (s *scrub) partition(ctx context.Context, p *Partition) error {
 func (p *Partition) gone(s *segmentRef) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.deleted || p.segments[0].start > s.start
+	return !p.inLogLocked(s)
 }
 
 // segment verifies one segment.
@@ -141,7 +141,7 @@ func (s *scrub) segment(ctx context.Context, p *Partition, ref *segmentRef, seg 
 	err := seg.Verify(ctx, segment.VerifyOptions{
 		Pace: s.pace, SkipRagged: s.skipRagged != nil && s.skipRagged(p),
 		Report: func(d segment.DamageError) {
-			if d.File == p.segmentPath(ref.base) {
+			if d.File == seg.Path() {
 				inLog = append(inLog, d)
 			} else {
 				beside = append(beside, d)

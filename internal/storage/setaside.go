@@ -150,7 +150,7 @@ func (p *Partition) copyAside(d damagedRange) (name string, err error) {
 	}
 	name = fs.PathJoin(asideFolder, fmt.Sprintf("%v.%020d-%d%s", p.id, s.base, d.from-s.start, damagedAside))
 	var b []byte
-	log, err := fs.Open(p.segmentPath(s.base))
+	log, err := fs.Open(s.seg.Path())
 	if err == nil {
 		defer func() { _ = log.Close() }() // it is only read
 	} else if !oserror.IsNotExist(err) {

@@ -15,6 +15,7 @@ type Slice struct {
 	p      *Partition
 	pos, n int64 // stream position and length
 	first  base.Offset
+	layout uint64 // that pos is of
 }
 
 // slicePiece is how much of a slice is copied out of the tail at a time.
@@ -53,7 +54,7 @@ func (s Slice) writePiece(w io.Writer, pos, n int64) (int64, error) {
 			return n, err
 		}
 	}
-	ref, seg, left, err := s.p.flushedAt(pos)
+	ref, seg, left, err := s.p.flushedAt(place{pos, s.layout})
 	if err != nil {
 		return 0, fmt.Errorf("read %v: %w", s.p, err)
 	}

@@ -67,5 +67,16 @@ func (x *tailIndex) trim(pos int64) {
 	x.entries = x.entries[:copy(x.entries, kept)]
 }
 
+// dropBefore forgets what stands before pos, where the batch that holds offset begins, or the next one will. An entry for batches on both
+// sides stands for the later ones from now on.
+func (x *tailIndex) dropBefore(pos int64, offset base.Offset) {
+	i := sort.Search(len(x.entries), func(i int) bool { return x.entries[i].pos >= pos })
+	if i > 0 && (i == len(x.entries) || x.entries[i].pos > pos) {
+		i--
+		x.entries[i].pos, x.entries[i].offset = pos, offset
+	}
+	x.entries = x.entries[:copy(x.entries, x.entries[i:])]
+}
+
 // clear forgets everything, and the memory too.
 func (x *tailIndex) clear() { x.entries = nil }

@@ -20,7 +20,9 @@ type TimestampOffset struct {
 
 // OffsetForTimestamp finds the first record whose timestamp is ts (in ms) or later, below the high watermark.
 func (p *Partition) OffsetForTimestamp(ts int64) (at TimestampOffset, ok bool, err error) {
-	at, ok, err = p.offsetForTimestamp(ts)
+	for again := true; again; again = errors.Is(err, errSwapped) {
+		at, ok, err = p.offsetForTimestamp(ts)
+	}
 	if err != nil {
 		err = fmt.Errorf("look up timestamp %d in %v: %w", ts, p, err)
 	}
@@ -45,7 +47,7 @@ func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) 
 		if h.MaxTimestamp < ts || h.LastOffset() < start {
 			continue
 		}
-		batch, err := p.batchAt(pos, h)
+		batch, err := p.batchAt(place{pos, w.layout}, h)
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
@@ -76,6 +78,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 		}
 	}
 	flushed := p.flushedPos
+	layout, holes := p.layout, p.holes > 0
 	gaps := p.gapsLocked(base.NoOffset)
 	p.mu.Unlock()
 	if s == nil {
@@ -92,7 +95,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 	if pos >= flushed { // not in the segment, so in the tail
 		pos = p.skipByTime(max(pos, s.start), ts)
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps}, nil
+	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes}, nil
 }
 
 // skipByTime goes on from pos over the entries of the tail's index that hold nothing as new as ts.
@@ -115,7 +118,9 @@ func (p *Partition) skipByTime(pos, ts int64) int64 {
 // MaxTimestamp finds the record with the largest timestamp, the first of several (ListOffsets -3, KIP-734). ok is false for a log
 // without timestamps.
 func (p *Partition) MaxTimestamp() (at TimestampOffset, ok bool, err error) {
-	at, ok, err = p.findMaxTimestamp()
+	for again := true; again; again = errors.Is(err, errSwapped) {
+		at, ok, err = p.findMaxTimestamp()
+	}
 	if err != nil {
 		err = fmt.Errorf("look up the largest timestamp of %v: %w", p, err)
 	}
@@ -142,14 +147,14 @@ func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
-		if bestPos < 0 || h.MaxTimestamp > best.MaxTimestamp {
+		if h.RecordCount > 0 && (bestPos < 0 || h.MaxTimestamp > best.MaxTimestamp) { // compaction leaves batches without records
 			best, bestPos = h, pos
 		}
 	}
 	if bestPos < 0 || best.MaxTimestamp == base.NoTimestamp {
 		return TimestampOffset{}, false, nil
 	}
-	batch, err := p.batchAt(bestPos, best)
+	batch, err := p.batchAt(place{bestPos, w.layout}, best)
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
@@ -193,8 +198,8 @@ func (p *Partition) durableMaxTimestamp() int64 {
 	}
 }
 
-// batchAt reads the batch at pos, whose header is h.
-func (p *Partition) batchAt(pos int64, h record.Header) ([]byte, error) {
-	s := Slice{p: p, pos: pos, n: int64(h.Size()), first: h.BaseOffset}
+// batchAt reads the batch at a place, whose header is h.
+func (p *Partition) batchAt(at place, h record.Header) ([]byte, error) {
+	s := Slice{p: p, pos: at.pos, n: int64(h.Size()), first: h.BaseOffset, layout: at.layout}
 	return s.Bytes()
 }

@@ -123,15 +123,13 @@ func (p *Partition) Aborted(s Slice, from base.Offset) ([]AbortedTxn, error) {
 		return nil, nil
 	}
 	p.mu.Lock()
-	first := max(p.segmentAtLocked(s.pos), 0)
-	var indexed []abortedIn
-	for _, ref := range p.segments[first:] {
-		if ref.seg != nil && ref.seg.Current().TxnIndex.Entries > 0 {
-			indexed = append(indexed, abortedIn{ref, ref.seg})
-		}
-	}
+	segments, known := p.refsFromLocked(s.pos, s.layout)
+	indexed := withAborted(segments)
 	recent := slices.Clone(p.aborted)
 	p.mu.Unlock()
+	if !known {
+		return nil, fmt.Errorf("aborted transactions of %v from %d: %w", p, from, p.missingAt(s.pos))
+	}
 	if len(recent)+len(indexed) == 0 {
 		return nil, nil
 	}
@@ -173,10 +171,20 @@ type abortedIn struct {
 	seg *segment.Segment
 }
 
+// withAborted lists those of some segments. The partition's lock is held, because the one that is being written may just be made.
+func withAborted(segments []*segmentRef) (indexed []abortedIn) {
+	for _, ref := range segments {
+		if ref.seg != nil && ref.seg.Current().TxnIndex.Entries > 0 {
+			indexed = append(indexed, abortedIn{ref, ref.seg})
+		}
+	}
+	return indexed
+}
+
 // endOffset is the offset after the last batch of s.
 func (p *Partition) endOffset(s Slice) (base.Offset, error) {
 	end := s.pos + s.n
-	w := &walker{p: p, pos: s.pos, limit: end, stop: end}
+	w := &walker{p: p, pos: s.pos, limit: end, stop: end, layout: s.layout}
 	defer w.close()
 	w.skipTo(end - 1)
 	for {

@@ -20,6 +20,19 @@ const (
 	sidecarSuffix   = ".crc"
 )
 
+// placePrefix begins the names of folders inside a partition's that hold segments too.
+const placePrefix = "compacted-"
+
+// PlaceFolder is the name of the folder of a place above 0, inside the partition's.
+func PlaceFolder(place uint8) string { return placePrefix + strconv.Itoa(int(place)) }
+
+// ParsePlaceFolder reads what PlaceFolder makes. ok is false for any other name.
+func ParsePlaceFolder(name string) (place uint8, ok bool) {
+	number, ok := strings.CutPrefix(name, placePrefix)
+	n, err := strconv.ParseUint(number, 10, 8)
+	return uint8(n), ok && err == nil && n > 0 && PlaceFolder(uint8(n)) == name
+}
+
 // FileName returns the name of the file of the segment with the given base offset: the offset in 20 digits and the suffix.
 func FileName(baseOffset base.Offset, suffix string) string {
 	return fmt.Sprintf("%020d%s", baseOffset, suffix)

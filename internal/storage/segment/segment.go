@@ -42,8 +42,9 @@ type Options struct {
 	FS            disk.FS
 	Dir           string // must exist before the first Write
 	Base          base.Offset
-	IndexInterval int // index.interval.bytes; 0 is DefaultIndexInterval
-	IndexBytes    int // segment.index.bytes; 0 is DefaultIndexBytes
+	Place         uint8 // Create puts the files there; the folder exists
+	IndexInterval int   // index.interval.bytes; 0 is DefaultIndexInterval
+	IndexBytes    int   // segment.index.bytes; 0 is DefaultIndexBytes
 	Files         *FileCache
 	// Report is told of damage that did no harm because it could be healed: an index built anew from the log, say. It may be
 	// nil, is called without locks held, and must not block.
@@ -98,7 +99,9 @@ type Segment struct {
 
 // Create returns an empty active segment. Nothing is on disk before the first Write.
 func Create(o Options) *Segment {
-	s := newSegment(o, emptyState(o.Base))
+	st := emptyState(o.Base)
+	st.Place = o.Place
+	s := newSegment(o, st)
 	s.inMemory, s.writing.checked = true, true
 	return s
 }
@@ -128,6 +131,9 @@ func newSegment(o Options, st State) *Segment {
 	}
 	if o.IndexBytes <= 0 {
 		o.IndexBytes = DefaultIndexBytes
+	}
+	if st.Place > 0 {
+		o.Dir = o.FS.PathJoin(o.Dir, PlaceFolder(st.Place))
 	}
 	s := &Segment{o: o, current: st, synced: st}
 	s.side = newLedger(s, sidecarSuffix, sidecarEntrySize, 1024, sidecarHeaderSize, st.Sidecar)
@@ -203,6 +209,9 @@ func (s *Segment) Remove() error {
 	}
 	return first
 }
+
+// Path is where the segment's log is.
+func (s *Segment) Path() string { return s.path(logSuffix) }
 
 // path returns the name of one of the segment's files.
 func (s *Segment) path(suffix string) string {

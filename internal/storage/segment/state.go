@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"github.com/ottlaio/ottla/internal/base"
 )
@@ -25,6 +26,9 @@ type State struct {
 	MaxTimestamp   int64       // base.NoTimestamp when empty
 	OffsetOfMax    base.Offset // BatchMeta.OffsetOfMax of the first batch that reached MaxTimestamp
 	Sealed         bool
+	// Place is the number of the folder that the files are in: 0 for the partition's own, else see PlaceFolder. Compaction writes a segment
+	// anew under the name that the former one has, so the two are never in the same folder.
+	Place uint8
 
 	// What follows is for the segment itself.
 
@@ -49,6 +53,7 @@ const (
 const (
 	stateSealed  = 1
 	stateAborted = 2 // the state of the transaction index follows
+	statePlace   = 8 // bits from which on the place stands
 )
 
 // errState is wrapped by every error of ParseState.
@@ -79,6 +84,7 @@ func (st State) AppendTo(dst []byte) []byte {
 	if st.Sealed {
 		flags |= stateSealed
 	}
+	flags |= uint32(st.Place) << statePlace
 	files := []FileState{st.Index, st.TimeIndex, st.Sidecar}
 	if st.TxnIndex.Entries > 0 {
 		flags |= stateAborted
@@ -110,14 +116,14 @@ func ParseState(b []byte) (st State, rest []byte, err error) {
 	st.LastOffsetOfMax = base.Offset(u64())
 	st.LastIndexedTimestamp = u64()
 	flags := u32()
-	st.Sealed = flags&stateSealed != 0
+	st.Sealed, st.Place = flags&stateSealed != 0, uint8(flags>>statePlace)
 	st.SinceIndex = int32(u32())
 	st.BlockCRC = u32()
 	files := []*FileState{&st.Index, &st.TimeIndex, &st.Sidecar}
 	if flags&stateAborted != 0 {
 		files = append(files, &st.TxnIndex)
 	}
-	if flags&^(stateSealed|stateAborted) != 0 || len(b) < txnStateSize*len(files) {
+	if flags&^(stateSealed|stateAborted|math.MaxUint8<<statePlace) != 0 || len(b) < txnStateSize*len(files) {
 		return State{}, nil, fmt.Errorf("%w: flags %#x", errState, flags)
 	}
 	for _, f := range files {
