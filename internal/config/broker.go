@@ -57,6 +57,12 @@ type Broker struct {
 	// Logs. What topics take from the broker comes from ResolveTopic.
 	LogRetentionCheckInterval time.Duration // log.retention.check.interval.ms
 	ProducerIDExpiration      time.Duration // producer.id.expiration.ms
+	CleanerEnable             bool          // log.cleaner.enable
+	CleanerThreads            int           // log.cleaner.threads
+	CleanerDedupeBufferSize   int64         // log.cleaner.dedupe.buffer.size
+	CleanerLoadFactor         float64       // log.cleaner.io.buffer.load.factor
+	CleanerMaxBytesPerSecond  float64       // log.cleaner.io.max.bytes.per.second
+	CleanerBackoff            time.Duration // log.cleaner.backoff.ms
 
 	// Groups and offsets.
 	OffsetsTopicPartitions        int32         // offsets.topic.num.partitions
@@ -148,6 +154,12 @@ func (b *Broker) fill() {
 	b.DefaultReplicationFactor = int16(v.int("default.replication.factor"))
 	b.LogRetentionCheckInterval = v.millis("log.retention.check.interval.ms")
 	b.ProducerIDExpiration = v.millis("producer.id.expiration.ms")
+	b.CleanerEnable = v.bool("log.cleaner.enable")
+	b.CleanerThreads = int(v.int("log.cleaner.threads"))
+	b.CleanerDedupeBufferSize = v.int("log.cleaner.dedupe.buffer.size")
+	b.CleanerLoadFactor = v.double("log.cleaner.io.buffer.load.factor")
+	b.CleanerMaxBytesPerSecond = v.double("log.cleaner.io.max.bytes.per.second")
+	b.CleanerBackoff = v.millis("log.cleaner.backoff.ms")
 	b.OffsetsTopicPartitions = int32(v.int("offsets.topic.num.partitions"))
 	b.OffsetsTopicReplicationFactor = int16(v.int("offsets.topic.replication.factor"))
 	b.OffsetsTopicSegmentBytes = v.int("offsets.topic.segment.bytes")

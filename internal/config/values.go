@@ -91,6 +91,11 @@ func (v *values) int(name string) int64 {
 	return n
 }
 
+func (v *values) double(name string) float64 {
+	f, _ := v.parsed(name).(float64)
+	return f
+}
+
 func (v *values) bool(name string) bool {
 	b, _ := v.parsed(name).(bool)
 	return b

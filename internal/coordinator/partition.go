@@ -230,7 +230,7 @@ func (p *partition[M]) load(ctx context.Context) (*state[M], error) {
 	start, end := log.Offsets()
 	from := start
 	if identified, ok := log.(Identified); ok && p.cfg.Snapshots.FS != nil {
-		at, err := p.cfg.Snapshots.read(p.cfg.Snapshots.path(p.cfg.Name, p.id), identified.ID(), start, end, s.machine)
+		at, err := p.cfg.Snapshots.read(p.cfg.Snapshots.path(p.cfg.Name, p.id), identified.ID(), max(start, identified.Forgotten()), end, s.machine)
 		switch {
 		case err == nil:
 			from = at

@@ -30,6 +30,9 @@ type Snapshotter interface {
 type Identified interface {
 	Log
 	ID() base.TopicIDPartition
+	// Forgotten is the offset before which compaction has removed tombstones: what a snapshot as of an offset before it holds may have been
+	// deleted since, and nothing in the log says so any more.
+	Forgotten() base.Offset
 }
 
 // Snapshots says where and when states are written down, so that loading need not read the log from its start. The zero value keeps
@@ -185,7 +188,7 @@ func (s *Snapshots) read(path string, id base.TopicIDPartition, start, end base.
 	case f.id != id:
 		return unusable(fmt.Errorf("it is of %v, not of %v", f.id, id))
 	case f.offset > end || f.offset < start:
-		return unusable(fmt.Errorf("offset %d is not in the log, which is from %d to %d", f.offset, start, end))
+		return unusable(fmt.Errorf("offset %d is not among those from %d to %d, after which the log tells all that came", f.offset, start, end))
 	}
 	body := io.NewSectionReader(file, 0, f.body)
 	for at := int64(0); at < f.body; {
@@ -347,7 +350,7 @@ func (r *Runtime[M]) snapshot(ctx context.Context, end partitionEnd) error {
 	}
 	path := s.path(r.cfg.Name, end.partition)
 	start, _ := log.Offsets()
-	from, err := s.read(path, identified.ID(), start, end.offset, m)
+	from, err := s.read(path, identified.ID(), max(start, identified.Forgotten()), end.offset, m)
 	if errors.Is(err, errSnapshot) {
 		from = start
 	} else if err != nil {

@@ -129,6 +129,9 @@ func (l coordinatorLog) Read(from base.Offset, maxBytes int) ([]byte, error) {
 // ID implements coordinator.Identified.
 func (l coordinatorLog) ID() base.TopicIDPartition { return l.partition.ID() }
 
+// Forgotten implements coordinator.Identified.
+func (l coordinatorLog) Forgotten() base.Offset { return l.partition.Forgotten() }
+
 // Offsets implements coordinator.Log.
 func (l coordinatorLog) Offsets() (start, end base.Offset) {
 	o := l.partition.Offsets()

@@ -155,6 +155,7 @@ func (s *Server) openEngine(ctx context.Context) error {
 		AckMode:           ackMode(s.cfg.AckWhen),
 		ProducerExpiry:    s.cfg.ProducerIDExpiration,
 		RetentionInterval: s.cfg.LogRetentionCheckInterval,
+		Cleaner:           cleanerConfig(dynamicConfig(s.cfg, image)),
 		Partitions:        partitionSpecs(image, s.cfg),
 		Tombstones:        tombstoneIDs(image),
 		Logger:            s.logger,

@@ -55,6 +55,7 @@ func (t *topicSync) apply(prev, next *metadata.Image) {
 		t.engine.SetConfig(change.Next.ID, logConfig(change.Next, broker))
 	}
 	if slices.ContainsFunc(delta.Configs, func(r metadata.Resource) bool { return r.Type == metadata.ResourceBroker }) {
+		t.engine.SetCleaner(cleanerConfig(broker))
 		for topic := range next.Topics() {
 			t.engine.SetConfig(topic.ID, logConfig(topic, broker))
 		}
@@ -147,8 +148,27 @@ func logConfig(topic *metadata.Topic, broker *config.Broker) storage.LogConfig {
 		Retention:       c.Retention,
 		Delete:          c.CleanupDelete,
 		Compact:         c.CleanupCompact,
+		DeleteRetention: c.DeleteRetention,
+		MinLag:          c.MinCompactionLag,
+		MaxLag:          c.MaxCompactionLag,
+		MinDirtyRatio:   c.MinCleanableDirtyRatio,
 		IndexInterval:   c.IndexIntervalBytes,
 		SegmentIndex:    int(c.SegmentIndexBytes),
 		FileDeleteDelay: c.FileDeleteDelay,
+	}
+}
+
+// cleanerConfig is what the engine needs of the broker's settings for compaction.
+func cleanerConfig(broker *config.Broker) storage.CleanerConfig {
+	threads := broker.CleanerThreads
+	if threads == 0 || !broker.CleanerEnable {
+		threads = -1
+	}
+	return storage.CleanerConfig{
+		Threads:        threads,
+		BufferBytes:    broker.CleanerDedupeBufferSize,
+		LoadFactor:     broker.CleanerLoadFactor,
+		BytesPerSecond: broker.CleanerMaxBytesPerSecond,
+		Backoff:        broker.CleanerBackoff,
 	}
 }

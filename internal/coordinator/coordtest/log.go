@@ -175,6 +175,9 @@ func (l *Log) Wait(ctx context.Context, token coordinator.Token) error {
 // ID implements coordinator.Identified.
 func (l *Log) ID() base.TopicIDPartition { return l.id }
 
+// Forgotten implements coordinator.Identified: nothing is compacted here.
+func (l *Log) Forgotten() base.Offset { return 0 }
+
 // Read implements coordinator.Log.
 func (l *Log) Read(from base.Offset, maxBytes int) ([]byte, error) {
 	l.mu.Lock()
