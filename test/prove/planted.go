@@ -73,6 +73,10 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.LaggingHighWatermark:     {{"history-queue", 12}},
 	plant.SkippedRead:              {{"history-queue", 12}},
 	plant.EndOutOfRange:            {{"history-queue", 12}},
+	plant.DropNewest:               {{"compaction", 12}},
+	plant.TombstoneEarly:           {{"compaction", 12}},
+	plant.CleanedTooFar:            {{"compaction", 12}},
+	plant.SwapNotLogged:            {{"compaction", 12}},
 }
 
 // namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.

@@ -19,6 +19,7 @@ var rows = []row{
 	{name: "power-loss-xfs", pkg: "test/chaos", test: "TestPowerLossOnXFS"},
 	{name: "blocks", pkg: "test/chaos", test: "TestEveryFlushIsACut"},
 	{name: "power-loss", pkg: "internal/storage", test: "TestNothingAcknowledgedIsLostWhenPowerFails"},
+	{name: "compaction", pkg: "internal/storage", test: "TestCompactionKeepsTheNewestOfEachKey"},
 	{name: "power-loss-broker", pkg: "internal/server", test: "TestNothingOfTheBrokerIsLostWhenPowerFails"},
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
