@@ -156,7 +156,7 @@ func (g *consumerGroup) retention() func(*committed) int64 {
 }
 
 // mayCommit allows a member whose epoch is not the newest to commit what was assigned to it at that epoch or before (KIP-1251), so that
-// a commit on its way is not lost when the epoch goes up.
+// a commit on its way is not lost when the epoch goes up. A transaction may commit without saying for which member.
 func (g *consumerGroup) mayCommit(by committer) (commitCheck, *kerr.Error) {
 	if by.epoch < 0 && len(g.members) == 0 {
 		return nil, nil
