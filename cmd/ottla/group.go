@@ -26,7 +26,7 @@ func groupList(c *cli.Connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List groups with their state, members and lag",
+		Short:   "List groups with their type, state, members and lag",
 		Example: "  ottla group list\n  ottla group list --format json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +46,8 @@ func groupDescribe(c *cli.Connection) *cobra.Command {
 		Long: `Show offsets, lag and members of groups.
 
 LAG counts records. TIME-LAG is the age of the oldest record that the group has not consumed, by the record's own timestamp: how far behind
-the group is for those who wait for it.`,
+the group is for those who wait for it. Of a group of the consumer protocol it shows its epochs, and what each member
+has and is to have.`,
 		Example: "  ottla group describe billing\n  ottla group describe billing --format json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return with(cmd, c, func(ctx context.Context, client *cli.Client) error { return client.DescribeGroups(ctx, args, format) })

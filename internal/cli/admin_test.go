@@ -127,7 +127,7 @@ func TestLagInRecordsAndSeconds(t *testing.T) {
 		t.Errorf("the group is %+v", g)
 	}
 	list := s.must("", func(ctx context.Context, c *cli.Client) error { return c.ListGroups(ctx, cli.FormatText) })
-	if !regexp.MustCompile(`(?m)^slow +Empty +\S+ +1 +0 +0 +-$`).MatchString(list) {
+	if !regexp.MustCompile(`(?m)^slow +classic +Empty +\S+ +1 +0 +0 +-$`).MatchString(list) {
 		t.Errorf("the list is\n%s", list)
 	}
 }

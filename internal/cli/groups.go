@@ -17,6 +17,7 @@ import (
 // groupRow is a group in `group list` and the head of `group describe`.
 type groupRow struct {
 	Group       string `json:"group"`
+	Kind        string `json:"type"` // classic or consumer: the protocol of its members
 	State       string `json:"state"`
 	Type        string `json:"protocol_type"`
 	Assignor    string `json:"assignor"`
@@ -24,6 +25,10 @@ type groupRow struct {
 	Members     int    `json:"members"`
 	Lag         int64  `json:"lag"` // records, of all partitions; -1 if it is not known
 	Error       string `json:"error,omitempty"`
+
+	// Of consumer groups.
+	Epoch           *int32 `json:"epoch,omitempty"`
+	AssignmentEpoch *int32 `json:"assignment_epoch,omitempty"`
 }
 
 type groupDetail struct {
@@ -54,6 +59,10 @@ type groupMember struct {
 	ClientID   string   `json:"client_id"`
 	Host       string   `json:"host"`
 	Partitions []string `json:"assignment"`
+
+	// Of consumer groups.
+	Epoch  *int32   `json:"member_epoch,omitempty"`
+	Target []string `json:"target_assignment,omitempty"`
 }
 
 // ListGroups writes what groups there are.
@@ -64,24 +73,25 @@ func (c *Client) ListGroups(ctx context.Context, format string) error {
 	if err != nil {
 		return err
 	}
+	details, failed, err := c.groupsOf(ctx, names)
+	if err != nil {
+		return err
+	}
 	rows := []groupRow{}
-	if len(names) > 0 {
-		lags, err := c.admin.Lag(ctx, names...)
-		if err != nil {
-			return err
-		}
-		for _, l := range lags.Sorted() {
-			rows = append(rows, newGroupRow(l))
-		}
+	for _, d := range details {
+		rows = append(rows, d.groupRow)
+	}
+	for _, l := range failed {
+		rows = append(rows, newGroupRow(l))
 	}
 	return c.print(format, rows, func(w io.Writer) error {
 		if len(rows) == 0 {
 			fmt.Fprintln(c.Err, "no groups; one comes into being when a consumer joins it: `ottla consume TOPIC --group NAME`")
 			return nil
 		}
-		t := newTable("GROUP", "STATE", "ASSIGNOR", ">COORDINATOR", ">MEMBERS", ">LAG", "ERROR")
+		t := newTable("GROUP", "TYPE", "STATE", "ASSIGNOR", ">COORDINATOR", ">MEMBERS", ">LAG", "ERROR")
 		for _, r := range rows {
-			t.add(r.Group, r.State, r.Assignor, r.Coordinator, r.Members, knownText(r.Lag), r.Error)
+			t.add(r.Group, r.Kind, r.State, r.Assignor, r.Coordinator, r.Members, knownText(r.Lag), r.Error)
 		}
 		return t.write(w)
 	})
@@ -89,7 +99,7 @@ func (c *Client) ListGroups(ctx context.Context, format string) error {
 
 func newGroupRow(l kadm.DescribedGroupLag) groupRow {
 	row := groupRow{
-		Group: l.Group, State: l.State, Type: l.ProtocolType, Assignor: l.Protocol, Coordinator: l.Coordinator.NodeID, Members: len(l.Members), Lag: -1,
+		Group: l.Group, Kind: "classic", State: l.State, Type: l.ProtocolType, Assignor: l.Protocol, Coordinator: l.Coordinator.NodeID, Members: len(l.Members), Lag: -1,
 	}
 	if err := l.Error(); err != nil {
 		row.Error = err.Error()
@@ -124,27 +134,24 @@ func (c *Client) DescribeGroups(ctx context.Context, names []string, format stri
 			return err
 		}
 	}
-	details := []groupDetail{}
-	var failed []error
-	if len(names) > 0 {
-		lags, err := c.admin.Lag(ctx, names...)
-		if err != nil {
+	details, failed, err := c.groupsOf(ctx, names)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, l := range failed {
+		problems = append(problems, missing(l))
+	}
+	for i := range details {
+		if err := c.addTimeLags(ctx, &details[i]); err != nil {
 			return err
 		}
-		for _, l := range lags.Sorted() {
-			if err := missing(l); err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			d := newGroupDetail(l)
-			if err := c.addTimeLags(ctx, &d); err != nil {
-				return err
-			}
-			details = append(details, d)
-		}
 	}
-	err := c.print(format, details, func(w io.Writer) error { return writeDetails(w, details) })
-	return errors.Join(append(failed, err)...)
+	if details == nil {
+		details = []groupDetail{}
+	}
+	err = c.print(format, details, func(w io.Writer) error { return writeDetails(w, details) })
+	return errors.Join(append(problems, err)...)
 }
 
 // missing returns an error if there is no such group. Brokers call a group that does not exist dead.
@@ -194,8 +201,11 @@ func newGroupDetail(l kadm.DescribedGroupLag) groupDetail {
 }
 
 func (d groupDetail) write(w io.Writer) error {
-	fmt.Fprintf(w, "Group: %s  State: %s  Assignor: %s  Coordinator: %d  Members: %d  Lag: %s  TimeLag: %s\n",
-		d.Group, d.State, cmp.Or(d.Assignor, "-"), d.Coordinator, d.Members, knownText(d.Lag), secondsText(d.TimeLag))
+	fmt.Fprintf(w, "Group: %s  Type: %s  State: %s  Assignor: %s  Coordinator: %d  Members: %d  Lag: %s  TimeLag: %s\n",
+		d.Group, d.Kind, d.State, cmp.Or(d.Assignor, "-"), d.Coordinator, d.Members, knownText(d.Lag), secondsText(d.TimeLag))
+	if d.Epoch != nil {
+		fmt.Fprintf(w, "Epoch: %d  AssignmentEpoch: %d\n", *d.Epoch, *d.AssignmentEpoch)
+	}
 	// The columns are those of kafka-consumer-groups, which scripts know, and the time lag.
 	t := newTable("TOPIC", ">PARTITION", ">CURRENT-OFFSET", ">LOG-END-OFFSET", ">LAG", ">TIME-LAG", "CONSUMER-ID", "HOST", "CLIENT-ID")
 	for _, p := range d.Partitions {
@@ -214,6 +224,13 @@ func (d groupDetail) write(w io.Writer) error {
 		if p.Error != "" {
 			fmt.Fprintf(w, "%s:%d: %s\n", p.Topic, p.Partition, p.Error)
 		}
+	}
+	if d.Epoch != nil && len(d.Consumers) > 0 {
+		members := newTable("CONSUMER-ID", ">EPOCH", "ASSIGNMENT", "TARGET-ASSIGNMENT")
+		for _, m := range d.Consumers {
+			members.add(m.Member, *m.Epoch, cmp.Or(strings.Join(m.Partitions, " "), "-"), cmp.Or(strings.Join(m.Target, " "), "-"))
+		}
+		return members.write(w)
 	}
 	for _, m := range d.Consumers {
 		if len(m.Partitions) == 0 {

@@ -166,8 +166,16 @@ func (c *Client) commit(ctx context.Context, group string, rows []resetRow) erro
 	if err != nil {
 		return err
 	}
-	if g, ok := described[group]; ok && len(g.Members) > 0 {
-		return &Error{Message: fmt.Sprintf("group %s has %s; their next commit would undo a reset", group, plural(int64(len(g.Members)), "member")),
+	members := len(described[group].Members)
+	if described[group].Err != nil { // it may be of the consumer protocol
+		consumers, err := c.admin.DescribeConsumerGroups(ctx, group)
+		if err != nil {
+			return err
+		}
+		members = len(consumers[group].Members)
+	}
+	if members > 0 {
+		return &Error{Message: fmt.Sprintf("group %s has %s; their next commit would undo a reset", group, plural(int64(members), "member")),
 			Next: fmt.Sprintf("stop them first; `ottla group describe %s` names them", group)}
 	}
 	offsets := kadm.Offsets{}

@@ -1,0 +1,57 @@
+package cli_test
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/cli"
+)
+
+// TestConsumerGroupsAreDescribed looks at a group of the consumer protocol with one member.
+func TestConsumerGroupsAreDescribed(t *testing.T) {
+	t.Parallel()
+	s := &session{t: t}
+	s.create("modern", 2)
+	s.produce("a\nb\nc\n", cli.Produce{Topic: "modern", Partition: 1})
+	client, err := kgo.NewClient(kgo.SeedBrokers(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Group, req.MemberID, req.RebalanceTimeoutMillis = "modern", "the-member", 30000
+	req.SubscribedTopicNames, req.Topics = []string{"modern"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	resp, err := req.RequestWith(t.Context(), client)
+	if err != nil || resp.ErrorCode != 0 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	text := s.must("", func(ctx context.Context, c *cli.Client) error {
+		return c.DescribeGroups(ctx, []string{"modern"}, cli.FormatText)
+	})
+	want := regexp.MustCompile(`^Group: modern  Type: consumer  State: Stable  Assignor: uniform  Coordinator: 1  Members: 1  Lag: 3  TimeLag: \S+
+Epoch: 2  AssignmentEpoch: 2
+TOPIC +PARTITION .*
+modern +0 .*
+modern +1 .* 3 +3 +\S+ +the-member .*
+CONSUMER-ID +EPOCH  ASSIGNMENT  TARGET-ASSIGNMENT
+the-member +2  modern:0,1  modern:0,1 *
+$`)
+	if !want.MatchString(text) {
+		t.Errorf("described as\n%s", text)
+	}
+	list := s.must("", func(ctx context.Context, c *cli.Client) error { return c.ListGroups(ctx, cli.FormatText) })
+	if !regexp.MustCompile(`(?m)^modern +consumer +Stable +uniform +1 +1 +3 +-$`).MatchString(list) {
+		t.Errorf("the list is\n%s", list)
+	}
+	err = s.run("", func(ctx context.Context, c *cli.Client) error {
+		return c.ResetGroup(ctx, "modern", cli.ResetGroup{To: "latest", Topics: []string{"modern"}, Execute: true}, cli.FormatText)
+	})
+	if err == nil || !strings.Contains(err.Error(), "1 member") {
+		t.Errorf("a reset while there are members: %v", err)
+	}
+}
