@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/wire"
 )
@@ -190,7 +191,7 @@ func (r *fetchResult) read(committed bool, maxBytes int64, first bool) error {
 	if err != nil {
 		return err
 	}
-	if committed {
+	if committed && !plant.On(plant.HideAborts) {
 		if r.aborted, err = p.Aborted(slice, t.offset); err != nil {
 			return err
 		}

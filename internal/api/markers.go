@@ -14,6 +14,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/storage"
 )
 
@@ -27,6 +28,9 @@ type Markers struct {
 
 // WriteMarker implements txn.Markers.
 func (m *Markers) WriteMarker(ctx context.Context, at base.TopicPartition, marker txn.Marker) error {
+	if plant.On(plant.TornEnd) && at.Partition > 0 {
+		marker.Commit = false
+	}
 	_, err := m.order(ctx, at, marker)
 	code, _ := lookUp(err)
 	switch code {

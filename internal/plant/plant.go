@@ -103,6 +103,12 @@ const (
 	SkippedRead Bug = "skipped-read"
 	// EndOutOfRange takes the end of a log for an offset that is not in it, so that consumers begin anew.
 	EndOutOfRange Bug = "end-out-of-range"
+	// HideAborts does not tell consumers which transactions were aborted.
+	HideAborts Bug = "hide-aborts"
+	// ReadOpen gives records of open transactions to those who read committed ones.
+	ReadOpen Bug = "read-open"
+	// TornEnd aborts a transaction in some of its partitions though it commits.
+	TornEnd Bug = "torn-end"
 	// DropNewest lets compaction drop the newest record of some keys.
 	DropNewest Bug = "drop-newest"
 	// TombstoneEarly lets compaction drop tombstones and markers before their time.
@@ -120,6 +126,6 @@ var Bugs = []Bug{
 	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
-	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange,
+	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged,
 }

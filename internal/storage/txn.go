@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 )
@@ -89,7 +90,7 @@ func (p *Partition) settleTxnsLocked() {
 // stableLocked is the last stable offset and its stream position: below it no transaction is open, and all ends of transactions are
 // durable.
 func (p *Partition) stableLocked() (base.Offset, int64) {
-	if len(p.producers.open) == 0 && len(p.ended) == 0 {
+	if len(p.producers.open) == 0 && len(p.ended) == 0 || plant.On(plant.ReadOpen) {
 		return p.hw, p.hwPos
 	}
 	first := openTxn{first: p.hw}

@@ -73,6 +73,9 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.LaggingHighWatermark:     {{"history-queue", 12}},
 	plant.SkippedRead:              {{"history-queue", 12}},
 	plant.EndOutOfRange:            {{"history-queue", 12}},
+	plant.HideAborts:               {{"history-transactions", 10}},
+	plant.ReadOpen:                 {{"history-transactions", 10}},
+	plant.TornEnd:                  {{"history-transactions", 10}},
 	plant.DropNewest:               {{"compaction", 12}},
 	plant.TombstoneEarly:           {{"compaction", 12}},
 	plant.CleanedTooFar:            {{"compaction", 12}},
@@ -89,6 +92,9 @@ var namedBy = map[plant.Bug]history.Anomaly{
 	plant.SkippedRead:          history.PollSkip,
 	plant.EndOutOfRange:        history.NonmonotonicPoll,
 	plant.FirstOffsetWins:      history.LostCommit,
+	plant.HideAborts:           history.AbortedRead,
+	plant.ReadOpen:             history.PrecommittedRead,
+	plant.TornEnd:              history.TornTransaction,
 }
 
 // plantedSeed is that of all runs with planted bugs: what was caught once is caught again.

@@ -15,6 +15,7 @@ var rows = []row{
 	{name: "hostile", pkg: "test/hostile", test: "TestHonestClientUnderAttack", alone: true},
 	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
 	{name: "history-queue", pkg: "test/chaos", test: "TestQueueHistories"},
+	{name: "history-transactions", pkg: "test/chaos", test: "TestTransactionHistories"},
 	{name: "power-loss-ext4", pkg: "test/chaos", test: "TestPowerLossOnExt4"},
 	{name: "power-loss-xfs", pkg: "test/chaos", test: "TestPowerLossOnXFS"},
 	{name: "blocks", pkg: "test/chaos", test: "TestEveryFlushIsACut"},
