@@ -53,10 +53,13 @@ func (p *Partition) refAtLocked(pos int64, layout uint64) (ref *segmentRef, end 
 func (p *Partition) nextHoleLocked(at place, limit int64) int64 {
 	for at.pos < limit {
 		ref, end, ok := p.refAtLocked(at.pos, at.layout)
-		if !ok {
+		switch {
+		case !ok && at.pos < p.segments[0].start: // deleted; the tail may hold it
+			at.pos = p.segments[0].start
+			continue
+		case !ok:
 			return at.pos
-		}
-		if ref.hole > 0 {
+		case ref.hole > 0:
 			return min(limit, ref.dataEnd(end))
 		}
 		at.pos = end

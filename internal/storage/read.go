@@ -282,11 +282,16 @@ func (w *walker) overHoles() error {
 		if w.pos >= w.rangeEnd {
 			w.p.mu.Lock()
 			ref, end, ok := w.p.refAtLocked(w.pos, w.layout)
+			start := w.p.segments[0].start
 			w.p.mu.Unlock()
-			if !ok {
+			switch {
+			case ok:
+				w.dataEnd, w.rangeEnd = ref.dataEnd(end), end
+			case w.pos < start: // of a segment that was deleted, but the tail may hold it, and its index begins there
+				w.dataEnd, w.rangeEnd = start, start
+			default:
 				return w.p.missingAt(w.pos)
 			}
-			w.dataEnd, w.rangeEnd = ref.dataEnd(end), end
 			continue
 		}
 		w.pos = w.rangeEnd
