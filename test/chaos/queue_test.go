@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,8 +36,7 @@ func TestQueueHistories(t *testing.T) {
 	faults, seed := proof.Times(t, 12, 40, 20_000), proof.Seed(t)
 	row := proof.Start(t, "history-queue", "faults", seed)
 	network := newProxy(t)
-	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
-	network.target = broker.addr
+	broker := newBehind(t, network)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
 	defer cancel()
 	if err := broker.start(); err != nil {
@@ -57,6 +59,23 @@ func TestQueueHistories(t *testing.T) {
 	q.finish(ctx, t, broker.output)
 	row.Tried(int64(faults))
 	row.Note("%v; %d records acknowledged, %d polled", f.done, q.history.acked.Load(), q.history.polled.Load())
+}
+
+// newBehind prepares the broker that clients reach through network. HISTORY_PEER names a program that is the broker instead, as a control:
+// it is run as `PROGRAM serve DIR PORT key=value...` and becomes Apache Kafka with these settings.
+func newBehind(t *testing.T, network *proxy) *process {
+	t.Helper()
+	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
+	network.target = broker.addr
+	if peer := os.Getenv("HISTORY_PEER"); peer != "" {
+		_, port, err := net.SplitHostPort(broker.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broker.binary, broker.args = peer, []string{"serve", filepath.Join(t.TempDir(), "peer"), port,
+			"advertised.listeners=PLAINTEXT://" + network.addr, "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000"}
+	}
+	return broker
 }
 
 // faulty strikes a broker and the network before it.
@@ -171,7 +190,7 @@ const (
 
 // awaitMore waits until n more records are acknowledged. false: that does not come, which the end of the workload will explain.
 func (q *queue) awaitMore(ctx context.Context, n int) bool {
-	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for goal := q.history.acked.Load() + int64(n); q.history.acked.Load() < goal; {
 		select {

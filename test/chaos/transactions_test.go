@@ -33,8 +33,7 @@ func TestTransactionHistories(t *testing.T) {
 	faults, seed := proof.Times(t, 10, 30, 10_000), proof.Seed(t)
 	row := proof.Start(t, "history-transactions", "faults", seed)
 	network := newProxy(t)
-	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
-	network.target = broker.addr
+	broker := newBehind(t, network)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
 	defer cancel()
 	if err := broker.start(); err != nil {
@@ -221,7 +220,7 @@ func (w *transactions) processAll(ctx context.Context, t *testing.T, id string, 
 		var moved atomic.Bool
 		moves := func(context.Context, *kgo.Client, map[string][]int32) { moved.Store(true) }
 		session, err := kgo.NewGroupTransactSession(append(w.transactional(id), kgo.ConsumeTopics(txnInput), kgo.ConsumerGroup(txnGroup),
-			kgo.OnPartitionsAssigned(moves), kgo.OnPartitionsRevoked(moves), kgo.OnPartitionsLost(moves), kgo.RequireStableFetchOffsets(),
+			kgo.OnPartitionsAssigned(moves), kgo.OnPartitionsRevoked(moves), kgo.OnPartitionsLost(moves),
 			kgo.SessionTimeout(2*time.Second), kgo.HeartbeatInterval(100*time.Millisecond))...)
 		if err != nil {
 			t.Error(err)
