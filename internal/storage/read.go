@@ -163,6 +163,7 @@ func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 	gaps := p.gapsLocked(offset)
 	layout, holes := p.layout, p.holes > 0
 	at, inTail := p.index.floorOffset(offset)
+	at.pos = max(at.pos, p.segments[0].start) // what the index knows before it was deleted, and the tail may have let it go
 	var s *segmentRef
 	var seg *segment.Segment
 	if !inTail {
