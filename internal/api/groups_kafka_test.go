@@ -119,14 +119,14 @@ func (v *conversation) topicIDText() string {
 	return string(b)
 }
 
-// simplify leaves out what says nothing and sorts what has no order.
+// simplify leaves out what says nothing, and the heartbeat interval, which is shorter here while a member waits; it sorts what has no order.
 func simplify(tree any) any {
 	switch tree := tree.(type) {
 	case map[string]any:
 		for k, field := range tree {
 			zero, _ := field.([]any)
 			switch {
-			case field == nil, slices.Contains([]string{"UnknownTags", "Version", "ThrottleMillis", "ClientHost"}, k),
+			case field == nil, slices.Contains([]string{"UnknownTags", "Version", "ThrottleMillis", "ClientHost", "HeartbeatIntervalMillis"}, k),
 				len(zero) == 16 && zero[0] == 0.0:
 				delete(tree, k)
 			default:

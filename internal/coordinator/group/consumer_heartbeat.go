@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -125,12 +126,32 @@ func (m *Machine) consumerReport(fx *coordinator.Effects, client Client, req *km
 
 	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
 	resp.MemberID, resp.MemberEpoch = &mb.id, mb.epoch
-	resp.HeartbeatIntervalMillis = int32(m.settings(g.id).HeartbeatInterval.Milliseconds())
+	resp.HeartbeatIntervalMillis = int32(m.nextReport(fx, g, mb).Milliseconds())
 	full := req.RebalanceTimeoutMillis != -1 && (req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil) && req.Topics != nil
 	if joins || full || !mb.assigned.equal(before) {
 		resp.Assignment = shownAssignment(mb.assigned)
 	}
 	return resp, nil
+}
+
+// A member that waits for something is asked to report again sooner than consumer.heartbeat.interval.ms.
+const (
+	soonestReport = 100 * time.Millisecond // when the next target assignment can be computed, but not sooner than this
+	waitingReport = time.Second            // while others have its partitions
+)
+
+// nextReport is how long a member may take until its next heartbeat.
+func (m *Machine) nextReport(fx *coordinator.Effects, g *consumerGroup, mb *consumerMember) time.Duration {
+	settings := m.settings(g.id)
+	switch {
+	case g.targetEpoch < g.epoch:
+		due := time.UnixMilli(g.targetAt).Add(settings.AssignmentInterval).Sub(fx.Now)
+		return min(max(due, soonestReport), settings.HeartbeatInterval)
+	case mb.state == unreleased:
+		return min(waitingReport, settings.HeartbeatInterval)
+	default:
+		return settings.HeartbeatInterval
+	}
 }
 
 // findConsumerGroup returns the group of that name; for one that joins a new group where there is none yet or one without members, and

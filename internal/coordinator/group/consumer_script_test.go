@@ -52,6 +52,9 @@ func (r *runner) consumerHeartbeat(a args) []string {
 			return []string{codeName(resp.ErrorCode) + ": " + deref(resp.ErrorMessage)}
 		}
 		s := fmt.Sprintf("member=%s epoch=%d", deref(resp.MemberID), resp.MemberEpoch)
+		if n := resp.HeartbeatIntervalMillis; resp.MemberEpoch >= 0 && n != 5000 {
+			s += fmt.Sprintf(" next=%dms", n)
+		}
 		if resp.Assignment != nil {
 			var has assignor.Assignment
 			for _, t := range resp.Assignment.Topics {

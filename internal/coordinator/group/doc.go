@@ -97,6 +97,8 @@
 //   - New leaders are taken in the order in which members joined, where Kafka takes any.
 //   - A new pattern is matched in the heartbeat that brings it, and its topics are assigned with its answer; Kafka matches it in the
 //     background, and a later heartbeat brings the assignment.
+//   - A member that waits for its assignment, or for partitions of others, is told a shorter heartbeat interval than the group's, so that
+//     a group settles in seconds whatever its interval; see nextReport.
 //   - Members and topics are gone through in the order of their ids, where Kafka takes the order of a hash table: which of several
 //     members gets one partition more may differ.
 //   - A member whose subscription or assignment is larger than a record may be is refused, or keeps what it has.
