@@ -285,8 +285,10 @@ func (r *compactRun) compact() {
 	if err := r.e.Compact(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.e.Checkpoint(r.t.Context()); err != nil { // and what was replaced is unlinked
-		r.t.Fatal(err)
+	if r.rng.IntN(2) == 0 { // and what was replaced is unlinked; else only the wal knows of the swaps
+		if err := r.e.Checkpoint(r.t.Context()); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	for _, image := range images() {
 		r.checkLoss(image)
