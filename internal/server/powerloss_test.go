@@ -23,6 +23,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/record"
@@ -54,6 +55,7 @@ type parts struct {
 	engine   *storage.Engine
 	topics   *topicSync
 	groups   *group.Service
+	txns     *txn.Service
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
 }
@@ -84,15 +86,23 @@ func openParts(ctx context.Context, cfg *config.Broker, fs disk.FS, store metada
 	if err != nil {
 		return nil, errors.Join(err, e.Close(ctx), m.Close())
 	}
+	p.txns, err = txn.New(txn.Config{}, txn.Deps{
+		Topic: transactionTopic(cfg, m, e), Markers: &api.Markers{Metadata: m, Engine: e, Groups: p.groups, Logger: slog.New(slog.DiscardHandler)},
+		ProducerIDs: api.NewProducerIDs(m), Logger: slog.New(slog.DiscardHandler), CoordinatorEpoch: int32(epoch),
+	})
+	if err != nil {
+		return nil, errors.Join(err, e.Close(ctx), m.Close())
+	}
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.work.Go(func() { p.topics.run(ctx) })
+	p.work.Go(func() { _ = p.txns.Run(ctx) })
 	return p, nil
 }
 
 func (p *parts) close() error {
 	p.cancel()
 	p.work.Wait()
-	return errors.Join(p.groups.Close(), p.engine.Close(context.Background()), p.metadata.Close())
+	return errors.Join(p.txns.Close(), p.groups.Close(), p.engine.Close(context.Background()), p.metadata.Close())
 }
 
 // kill ends the parts as the end of the process does: nothing more gets to the disk.
@@ -417,18 +427,25 @@ func (w *lossy) retain(ctx context.Context) error {
 	return w.engine.Retain(ctx)
 }
 
+// restoreMetadata puts what a store held into an empty one.
+func restoreMetadata(ctx context.Context, store *metadata.Memory, from metadata.Snapshot) error {
+	all := metadata.Txn{}
+	for _, kv := range from.KVs {
+		all.Ops = append(all.Ops, metadata.Op{Key: kv.Key, Value: kv.Value})
+	}
+	if len(all.Ops) == 0 {
+		return nil
+	}
+	_, err := store.Commit(ctx, all)
+	return err
+}
+
 // check opens an image and compares it with what is known.
 func (w *lossy) check(i lossyImage) error {
 	ctx := context.Background()
 	store := metadata.NewMemory()
-	txn := metadata.Txn{}
-	for _, kv := range i.store.KVs {
-		txn.Ops = append(txn.Ops, metadata.Op{Key: kv.Key, Value: kv.Value})
-	}
-	if len(txn.Ops) > 0 {
-		if _, err := store.Commit(ctx, txn); err != nil {
-			return err
-		}
+	if err := restoreMetadata(ctx, store, i.store); err != nil {
+		return err
 	}
 	p, err := openParts(ctx, w.cfg, i.fs, store)
 	if err != nil {

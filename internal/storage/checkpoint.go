@@ -284,7 +284,11 @@ func (p *Partition) freeBefore(horizon wal.Sequence) (carried wal.Sequence, err 
 	if err := p.flushHeld(remainder); err != nil || !p.needsBefore(horizon) {
 		return 0, err
 	}
-	return p.carryForward()
+	carried, err = p.carryForward()
+	if errors.Is(err, ErrNoSpace) {
+		return 0, p.flushHeld(1) // where there is no room for copies, waiting for it would never end
+	}
+	return carried, err
 }
 
 func (p *Partition) needsBefore(horizon wal.Sequence) bool {
@@ -300,7 +304,9 @@ func (p *Partition) carryForward() (wal.Sequence, error) {
 		p.mu.Lock()
 		size := p.endPos - p.flushedPos
 		p.mu.Unlock()
-		r, err := p.e.log.ReserveCarry(context.WithoutCancel(p.e.ctx), 1+int(size))
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(p.e.ctx), fullDiskWait, wal.ErrFull)
+		r, err := p.e.log.ReserveCarry(ctx, 1+int(size))
+		cancel()
 		if err != nil {
 			return 0, p.e.walError(err)
 		}

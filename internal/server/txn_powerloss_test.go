@@ -1,0 +1,402 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/config"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/txn"
+	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/proof"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage"
+	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+)
+
+// The test of transactions runs one transactional producer, whose transactions write to some partitions and commit an offset, and takes images
+// of what a power loss could leave at each write and sync. In each, once the broker has carried out what was decided:
+//
+//   - a transaction whose commit was acknowledged is whole: its records in every partition, and its offset;
+//   - one whose commit was asked for is whole or not there at all;
+//   - of any other no committed reader sees anything;
+//   - nothing is left open after the producer's id was taken anew.
+
+// lossTxn is what the test knows of a transaction. Its number is the value of its records and the offset that it commits.
+type lossTxn struct {
+	partitions []int32
+	offset     bool // it commits one
+	asked      bool // its commit was asked for
+	acked      bool
+}
+
+// lossyTxns is the workload.
+type lossyTxns struct {
+	t     *testing.T
+	rng   *rand.Rand
+	cfg   *config.Broker
+	fs    *crashfs.FS
+	store *metadata.Memory
+	*parts
+	producer txn.Producer
+	topicID  base.TopicID
+
+	mu      sync.Mutex // guards the fields below
+	model   []lossTxn
+	hookRNG *rand.Rand
+	points  int
+	failed  atomic.Bool
+	images  chan txnImage
+}
+
+type txnImage struct {
+	n             int
+	fs            *crashfs.FS
+	store         metadata.Snapshot
+	before, after []lossTxn
+}
+
+// TestTransactionsAreWholeWhenPowerFails is the whole of it. TIMES is the number of transactions, SEED replays them.
+func TestTransactionsAreWholeWhenPowerFails(t *testing.T) {
+	times, seed := proof.Times(t, 25, 400, 100_000), proof.Seed(t)
+	row := proof.Start(t, "power-loss-transactions", "images of the broker", seed)
+	points := 0
+	const perRun = 100
+	for run := uint64(0); times > 0 && !t.Failed(); run++ {
+		points += lossyTxnRun(t, row, seed+run, min(times, perRun))
+		times -= perRun
+	}
+	row.Note("at each of %d writes and syncs", points)
+}
+
+func lossyTxnRun(t *testing.T, row *proof.Proof, seed uint64, times int) int {
+	t.Helper()
+	cfg, err := config.Load(config.Sources{Sets: []string{
+		"node.id=1", "log.dirs=" + t.TempDir(), "offsets.topic.num.partitions=1", "transaction.state.log.num.partitions=1",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &lossyTxns{
+		t: t, rng: rand.New(rand.NewPCG(seed, 3)), hookRNG: rand.New(rand.NewPCG(seed, 4)),
+		cfg: cfg, fs: crashfs.New(), store: metadata.NewMemory(), images: make(chan txnImage, 16),
+		producer: txn.Producer{TransactionalID: "x"},
+	}
+	if err := errors.Join(w.fs.MkdirAll(lossDir, 0o755), disk.SyncDir(w.fs, "/")); err != nil {
+		t.Fatal(err)
+	}
+	var checkers sync.WaitGroup
+	for range 2 {
+		checkers.Go(func() {
+			for image := range w.images {
+				if w.failed.Load() {
+					continue
+				}
+				if err := w.check(image); err != nil {
+					w.failed.Store(true)
+					row.Lost(1)
+					t.Errorf("SEED=%d: power loss after operation %d, in transaction %d: %v", seed, image.n, len(image.after)-1, err)
+				}
+				row.Tried(1)
+			}
+		})
+	}
+	w.fs.SetFragile(func(path string) bool { return strings.HasSuffix(path, ".log") })
+	err = w.run(times)
+	w.fs.SetHook(nil)
+	close(w.images)
+	checkers.Wait()
+	if err != nil {
+		t.Errorf("SEED=%d: %v", seed, err)
+	}
+	return w.points
+}
+
+func (w *lossyTxns) hook(crashfs.Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.points++
+	image := txnImage{n: w.points, before: slices.Clone(w.model), fs: w.fs.CrashImageKeeping(w.hookRNG, w.hookRNG.IntN(101))}
+	store, err := w.store.Get(context.Background(), "", 0)
+	if err != nil {
+		w.t.Errorf("read the metadata: %v", err)
+		return
+	}
+	image.store, image.after = store, slices.Clone(w.model)
+	w.images <- image
+}
+
+func (w *lossyTxns) with(change func(current *lossTxn)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change(&w.model[len(w.model)-1])
+}
+
+func (w *lossyTxns) run(times int) (err error) {
+	ctx := w.t.Context()
+	if w.parts, err = openParts(ctx, w.cfg, w.fs, w.store); err != nil {
+		return err
+	}
+	result := w.metadata.CreateTopics(ctx, []metadata.NewTopic{{Name: "t", Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"segment.bytes": "2000"}}}, false)[0]
+	if err := errors.Join(result.Err, w.groups.Ensure(ctx)); err != nil {
+		return errors.Join(err, w.close())
+	}
+	w.topicID = result.Topic.ID
+	if w.producer, err = w.take(ctx); err != nil {
+		return errors.Join(err, w.close())
+	}
+	w.fs.SetHook(w.hook)
+	for i := 0; i < times && !w.failed.Load() && err == nil; i++ {
+		if err = w.transact(ctx, int64(i)); err != nil {
+			break
+		}
+		switch w.rng.IntN(8) {
+		case 0:
+			err = w.engine.Checkpoint(ctx)
+		case 1:
+			w.kill(w.fs)
+			if w.parts, err = openParts(ctx, w.cfg, w.fs, w.store); err == nil && w.rng.IntN(2) == 0 {
+				w.producer, err = w.take(ctx)
+			}
+		}
+	}
+	w.fs.SetHook(nil)
+	return errors.Join(err, w.close())
+}
+
+// take has the transactional id's next producer begin, which ends what is open.
+func (p *parts) take(ctx context.Context) (txn.Producer, error) {
+	for {
+		o, err := p.txns.InitProducerID(ctx, txn.Producer{TransactionalID: "x", ID: base.NoProducerID, Epoch: base.NoProducerEpoch}, 60_000)
+		switch {
+		case err != nil:
+			return txn.Producer{}, err
+		case o.Code == kerr.ConcurrentTransactions && ctx.Err() == nil:
+			time.Sleep(time.Millisecond) // as clients do
+		case o.Code != nil:
+			return txn.Producer{}, o.Code
+		default:
+			return txn.Producer{TransactionalID: "x", ID: o.ID, Epoch: o.Epoch}, nil
+		}
+	}
+}
+
+func (w *lossyTxns) transact(ctx context.Context, number int64) error {
+	x := lossTxn{offset: w.rng.IntN(2) == 0}
+	for p := range int32(3) {
+		if w.rng.IntN(3) > 0 {
+			x.partitions = append(x.partitions, p)
+		}
+	}
+	w.mu.Lock()
+	w.model = append(w.model, x)
+	w.mu.Unlock()
+	for _, p := range x.partitions {
+		if err := w.append(ctx, p, number); err != nil {
+			return fmt.Errorf("append to t-%d: %w", p, err)
+		}
+	}
+	if x.offset {
+		if err := w.commitOffset(ctx, number); err != nil {
+			return fmt.Errorf("commit an offset: %w", err)
+		}
+	}
+	commit := w.rng.IntN(3) > 0
+	w.with(func(x *lossTxn) { x.asked = commit })
+	for {
+		o, err := w.txns.EndTxn(ctx, w.producer, commit, 2)
+		switch {
+		case err != nil:
+			return fmt.Errorf("end: %w", err)
+		case o.Code == kerr.ConcurrentTransactions:
+			time.Sleep(time.Millisecond)
+			continue
+		case o.Code == kerr.InvalidTxnState && commit && len(x.partitions) == 0 && !x.offset: // there was nothing to commit
+		case o.Code != nil:
+			return fmt.Errorf("end: %w", o.Code)
+		default:
+			w.producer.ID, w.producer.Epoch = o.ID, o.Epoch
+		}
+		w.with(func(x *lossTxn) { x.acked = true })
+		return nil
+	}
+}
+
+// begin adds a partition to the transaction.
+func (w *lossyTxns) begin(ctx context.Context, at base.TopicPartition) error {
+	for {
+		code, err := w.txns.AddPartitions(w.producer, []base.TopicPartition{at}, 2).Applied(ctx)
+		switch {
+		case err != nil:
+			return err
+		case code == kerr.ConcurrentTransactions:
+			time.Sleep(time.Millisecond)
+			continue
+		case code != nil:
+			return code
+		}
+		return nil
+	}
+}
+
+// append writes one record of the transaction, as a produce does.
+func (w *lossyTxns) append(ctx context.Context, partition int32, number int64) error {
+	p, ok := w.engine.Partition(base.TopicIDPartition{ID: w.topicID, Partition: partition})
+	if !ok {
+		return errors.New("the partition is not there")
+	}
+	b := record.NewBuilder(record.BuilderOptions{Transactional: true, Producer: &record.Producer{ID: w.producer.ID, Epoch: w.producer.Epoch}})
+	b.Append(time.Now().UnixMilli(), nil, bytes.Repeat(fmt.Appendf(nil, "%d.", number), 1+w.rng.IntN(50)))
+	batch := b.Build(0)
+	h, err := record.ParseHeader(batch)
+	if err != nil {
+		return err
+	}
+	verified, _ := p.Verify(h, true)
+	if err := w.begin(ctx, base.TopicPartition{Topic: "t", Partition: partition}); err != nil {
+		return err
+	}
+	at, err := p.Append(ctx, batch, h, storage.AppendOptions{Verified: verified})
+	if err == nil && w.rng.IntN(2) == 0 {
+		err = w.engine.Wait(ctx, at.Sequence)
+	}
+	return err
+}
+
+func (w *lossyTxns) commitOffset(ctx context.Context, number int64) error {
+	if err := w.begin(ctx, base.TopicPartition{Topic: group.Topic}); err != nil {
+		return err
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 5, "g", -1
+	req.ProducerID, req.ProducerEpoch = int64(w.producer.ID), int16(w.producer.Epoch)
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Offset = number
+	topics := []group.CommitTopic{{Name: "t", ID: w.topicID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	done, err := w.groups.CommitTxnOffsets(group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}).Wait(ctx)
+	if err == nil && done.Code != nil {
+		err = done.Code
+	}
+	return err
+}
+
+// check opens an image, takes the transactional id anew, and compares what a reader of committed records sees with what is known.
+func (w *lossyTxns) check(image txnImage) error {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	store := metadata.NewMemory()
+	if err := restoreMetadata(ctx, store, image.store); err != nil {
+		return err
+	}
+	p, err := openParts(ctx, w.cfg, image.fs, store)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.close() }()
+	if _, err := p.take(ctx); err != nil {
+		return fmt.Errorf("take the transactional id: %w", err)
+	}
+	seen := make(map[int32][]int64)
+	for partition := range int32(3) {
+		if seen[partition], err = p.committedNumbers(w.topicID, partition); err != nil {
+			return fmt.Errorf("t-%d: %w", partition, err)
+		}
+	}
+	fetched, err := p.groups.FetchOffsets("g", nil, -1, []group.FetchTopic{{Name: "t", ID: w.topicID, Partitions: []int32{0}}}, true).Wait(ctx)
+	if err != nil {
+		return err
+	}
+	at := fetched.Topics[0].Partitions[0]
+	if at.ErrorCode != 0 {
+		return fmt.Errorf("the committed offset: %w", kerr.ErrorForCode(at.ErrorCode))
+	}
+	last := int64(-1) // the newest transaction there is that committed an offset
+	for i, x := range image.after {
+		there := 0
+		for _, partition := range x.partitions {
+			if slices.Contains(seen[partition], int64(i)) {
+				there++
+			}
+		}
+		whole := there == len(x.partitions)
+		committed := i < len(image.before) && image.before[i].acked && image.before[i].asked
+		switch {
+		case committed && !whole:
+			return fmt.Errorf("transaction %d was committed, and is in %d of %d partitions: %v", i, there, len(x.partitions), seen)
+		case !x.asked && there > 0:
+			return fmt.Errorf("transaction %d was not committed, and is in %d partitions", i, there)
+		case !whole && there > 0:
+			return fmt.Errorf("transaction %d is torn: in %d of %d partitions", i, there, len(x.partitions))
+		}
+		// One without records may or may not be there, where it is not acknowledged.
+		if x.offset && (committed || there > 0 || x.asked && len(x.partitions) == 0 && at.Offset == int64(i)) {
+			last = int64(i)
+		}
+	}
+	if at.Offset != last {
+		return fmt.Errorf("the committed offset is %d, the last transaction that committed one is %d", at.Offset, last)
+	}
+	return nil
+}
+
+// committedNumbers are the transactions of which a reader of committed records sees something in a partition where nothing is open.
+func (p *parts) committedNumbers(topic base.TopicID, partition int32) (numbers []int64, err error) {
+	log, ok := p.engine.Partition(base.TopicIDPartition{ID: topic, Partition: partition})
+	if !ok {
+		return nil, errors.New("the partition is not there")
+	}
+	if o := log.Offsets(); o.LastStable != o.HighWatermark {
+		return nil, fmt.Errorf("something is open: last stable offset %d, high watermark %d", o.LastStable, o.HighWatermark)
+	}
+	for from := base.Offset(0); ; {
+		s, err := log.Read(from, storage.ReadOptions{MaxBytes: 3000, AtLeastOne: true, Upto: storage.LastStable})
+		if err != nil || s.Len() == 0 {
+			return numbers, err
+		}
+		aborted, err := log.Aborted(s, from)
+		if err != nil {
+			return nil, err
+		}
+		b, err := s.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		for h, err := range record.Headers(b) {
+			if err != nil {
+				return nil, err
+			}
+			batch := b[:h.Size()]
+			b = b[h.Size():]
+			from = h.LastOffset() + 1
+			if h.Attributes.Control() || slices.ContainsFunc(aborted, func(a storage.AbortedTxn) bool {
+				return a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset <= a.LastOffset
+			}) {
+				continue
+			}
+			for r, err := range record.Records(batch, 1<<20) {
+				if err != nil {
+					return nil, err
+				}
+				var number int64
+				if _, err := fmt.Sscanf(string(r.Value), "%d.", &number); err != nil {
+					return nil, err
+				}
+				numbers = append(numbers, number)
+			}
+		}
+	}
+}
