@@ -172,6 +172,7 @@ func (b *Broker) fill() {
 	b.GroupMinSessionTimeout = v.millis("group.min.session.timeout.ms")
 	b.GroupMaxSessionTimeout = v.millis("group.max.session.timeout.ms")
 	b.GroupMaxSize = int(v.int("group.max.size"))
+	b.GroupProtocols = nil // not the list of the settings that these are made from
 	for _, p := range v.words("group.coordinator.rebalance.protocols") {
 		b.GroupProtocols = append(b.GroupProtocols, strings.ToLower(p))
 	}
