@@ -155,6 +155,9 @@ func (r *valueReader) list(element func()) {
 	}
 }
 
+// spoil makes the record one that cannot be read.
+func (r *valueReader) spoil() { r.Span(len(r.Src) + 1) }
+
 func (r *valueReader) int32s() []int32 {
 	var numbers []int32
 	r.list(func() { numbers = append(numbers, r.Int32()) })
@@ -169,7 +172,7 @@ func (r *valueReader) tags(zero func(field *valueReader)) {
 		if tag == 0 && zero != nil && r.Ok() {
 			zero(&field)
 			if !field.Ok() {
-				r.Span(len(r.Src) + 1) // the field is too short, so the record is
+				r.spoil()
 			}
 		}
 	}
@@ -276,6 +279,9 @@ func (m *Machine) replayConsumerMember(g *consumerGroup, r consumerRecord) {
 			mb.classic.protocols = append(mb.classic.protocols, p)
 		})
 		field.tags(nil)
+		if len(mb.classic.protocols) == 0 {
+			field.spoil() // nobody joins without one
+		}
 	})
 	m.putMember(g, mb)
 }

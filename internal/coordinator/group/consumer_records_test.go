@@ -2,6 +2,7 @@ package group
 
 import (
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -89,6 +90,17 @@ func TestConsumerSnapshot(t *testing.T) {
 	again.consumer("g").entomb(again, fx)
 	if len(again.groups) != 0 || again.used != 0 {
 		t.Errorf("after its tombstones there are %v, %d bytes", again.groups, again.used)
+	}
+}
+
+// TestMembersWithoutProtocolAreRefused: the code that serves members of the classic protocol relies on them having one.
+func TestMembersWithoutProtocolAreRefused(t *testing.T) {
+	t.Parallel()
+	mb := sampleGroup().copyMember("m")
+	mb.classic = &classicMetadata{sessionTimeout: 10}
+	r := coordinator.Record{Key: consumerMemberKey("g", "m"), Value: encodeConsumerMember(mb)}
+	if err := newTestMachine().Replay(r); !errors.Is(err, errRecord) {
+		t.Errorf("the error is %v", err)
 	}
 }
 
