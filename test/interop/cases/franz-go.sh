@@ -1,11 +1,8 @@
-# The tests of the franz-go client itself (package kgo, the version in go.mod), but for what a broker without transactions, share groups and
-# the consumer protocol (KIP-848) cannot do. That list may only shrink.
+# The tests of the franz-go client itself (package kgo, the version in go.mod), but for those of share groups. That list may only shrink.
 set -euo pipefail
 . test/interop/lib.sh
 skip=(
-  TestTxnEtl # transactions
   TestShareGroup TestShareGroupAckOnClose TestShareGroupETL TestShareGroupOffsetsAdmin TestConsumeRegexShareSkipsInternal # share groups
-  Test848RegexBrokerResolves # the consumer protocol
 )
 package=github.com/twmb/franz-go/pkg/kgo
 go test -c -o "$WORK/kgo.test" $package >&2
