@@ -18,7 +18,7 @@ const maxProxyFrame = 64 << 20
 // if it is the broker's advertised listener.
 type proxy struct {
 	addr   string
-	target string // set before the first client connects
+	target string // set by serve
 	ln     net.Listener
 	work   sync.WaitGroup
 
@@ -45,9 +45,14 @@ func newProxy(t *testing.T) *proxy {
 		t.Fatal(err)
 	}
 	p := &proxy{addr: ln.Addr().String(), ln: ln, links: map[*link]bool{}}
-	p.work.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
+}
+
+// serve begins to carry connections to target.
+func (p *proxy) serve(target string) {
+	p.target = target
+	p.work.Go(p.accept)
 }
 
 func (p *proxy) close() {

@@ -66,7 +66,7 @@ func TestQueueHistories(t *testing.T) {
 func newBehind(t *testing.T, network *proxy) *process {
 	t.Helper()
 	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
-	network.target = broker.addr
+	network.serve(broker.addr)
 	if peer := os.Getenv("HISTORY_PEER"); peer != "" {
 		_, port, err := net.SplitHostPort(broker.addr)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestHonestClientUnderAttack(t *testing.T) {
 			t.Errorf("%s: the honest client's p99 is %s, and %s without an attack", phase, p99[phase], p99["calm"])
 		}
 	}
-	row.Note("memory capped by %s at %d MiB, %d MiB used at most; honest p99 in ms: %s", b.capped, memoryCap>>20, b.peak>>20, strings.Join(figures, ", "))
+	row.Note("memory capped by %s at %d MiB, %d MiB used at most; honest p99 in ms: %s", b.capped, memoryCap>>20, b.peak.Load()>>20, strings.Join(figures, ", "))
 }
 
 // besieged is the real binary under a cap of memory.
@@ -72,9 +73,9 @@ type besieged struct {
 	cmd    *exec.Cmd
 	out    *logBuffer
 	exited chan error
-	capped string // what caps it
-	group  string // its cgroup; "" where there is none
-	peak   int64  // resident memory at most, in bytes
+	capped string       // what caps it
+	group  string       // its cgroup; "" where there is none
+	peak   atomic.Int64 // resident memory at most, in bytes
 	stop   chan struct{}
 	watch  sync.WaitGroup
 }
@@ -163,7 +164,7 @@ func (b *besieged) watchMemory() {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", b.cmd.Process.Pid))
 		if fields := strings.Fields(string(data)); err == nil && len(fields) > 1 {
 			pages, _ := strconv.ParseInt(fields[1], 10, 64)
-			b.peak = max(b.peak, pages*int64(os.Getpagesize()))
+			b.peak.Store(max(b.peak.Load(), pages*int64(os.Getpagesize())))
 		}
 	}
 }
@@ -182,8 +183,8 @@ func (b *besieged) verdict(t *testing.T) {
 	case <-time.After(patience):
 		t.Errorf("%s after SIGTERM the broker still runs", patience)
 	}
-	if b.peak > memoryCap {
-		t.Errorf("%d MiB of memory were used, more than %d", b.peak>>20, memoryCap>>20)
+	if b.peak.Load() > memoryCap {
+		t.Errorf("%d MiB of memory were used, more than %d", b.peak.Load()>>20, memoryCap>>20)
 	}
 	if out := b.out.String(); strings.Contains(out, "panic") || strings.Contains(out, "level=ERROR") {
 		t.Errorf("the broker had an error:\n%.4000s", firstError(out))
