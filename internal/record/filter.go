@@ -33,7 +33,7 @@ type Filtered struct {
 //
 // Errors: those of Records.
 func Filter(dst, batch []byte, o FilterOptions) ([]byte, Filtered, error) {
-	h, err := ParseHeader(batch)
+	h, _, err := split(batch)
 	if err != nil {
 		return dst, Filtered{}, err
 	}
