@@ -60,23 +60,23 @@ func (a *API) offsetCommit(_ context.Context, c *call, req *kmsg.OffsetCommitReq
 	pending := a.groups.CommitOffsets(req, valid)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		done, err := pending.Wait(ctx)
-		var all int16
-		switch {
-		case err != nil:
-			all = a.codeOf(c, err)
-		case done.Code != nil:
-			all = done.Code.Code
-		}
-		for i, topic := range places {
-			for j, code := range topic {
-				*code = all
-				if all == 0 {
-					*code = done.Partitions[i][j]
-				}
-			}
-		}
+		all := a.codeOf(c, codeErr(done.Code, err))
+		giveCodes(places, all, done.Partitions)
 		return resp, nil
 	})
+}
+
+// giveCodes puts the code of each partition of an offset commit in its place in the answer, or all of them that of the whole commit if it
+// has one.
+func giveCodes(places [][]*int16, all int16, each [][]int16) {
+	for i, topic := range places {
+		for j, code := range topic {
+			*code = all
+			if all == 0 {
+				*code = each[i][j]
+			}
+		}
+	}
 }
 
 // OffsetFetch v1–10 (key 9)

@@ -90,7 +90,7 @@ func FuzzDecodeProduce(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
 		if version < 3 || version > 13 {
-			t.Skip()
+			return // no version of Produce
 		}
 		var want kmsg.ProduceRequest
 		wantErr := wire.Decode(&wire.Request{Version: version, Body: body}, &want)

@@ -63,14 +63,7 @@ func (a *API) txnOffsetCommit(_ context.Context, c *call, req *kmsg.TxnOffsetCom
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		done, err := a.commitTxnOffsets(ctx, req, valid)
 		all := a.codeOf(c, codeErr(done.Code, err))
-		for i, topic := range places {
-			for j, code := range topic {
-				*code = all
-				if all == 0 {
-					*code = done.Partitions[i][j]
-				}
-			}
-		}
+		giveCodes(places, all, done.Partitions)
 		return resp, nil
 	})
 }

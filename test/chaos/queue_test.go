@@ -47,15 +47,7 @@ func TestQueueHistories(t *testing.T) {
 	}
 	q := startQueue(ctx, t, network.addr, seed)
 	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
-	for range faults {
-		if !q.awaitMore(ctx, 1+f.random.IntN(60)) {
-			break
-		}
-		f.strike(ctx, t)
-		if t.Failed() {
-			break
-		}
-	}
+	f.strikes(ctx, t, faults, 60, q.awaitMore)
 	q.finish(ctx, t, broker.output)
 	row.Tried(int64(faults))
 	row.Note("%v; %d records acknowledged, %d polled", f.done, q.history.acked.Load(), q.history.polled.Load())
@@ -91,6 +83,20 @@ type fault string
 
 // deck is what is drawn from: ten faults have some of each kind.
 var deck = []fault{"kill", "kill", "kill", "pause", "cut", "cut", "lost answers", "lost answers", "lost answers", "slow"}
+
+// strikes does n faults, each after up to spacing more of what await waits for. It ends early when await or the test says so.
+func (f *faulty) strikes(ctx context.Context, t *testing.T, n, spacing int, await func(context.Context, int) bool) {
+	t.Helper()
+	for range n {
+		if !await(ctx, 1+f.random.IntN(spacing)) {
+			return
+		}
+		f.strike(ctx, t)
+		if t.Failed() {
+			return
+		}
+	}
+}
 
 // strike does one fault, drawn by chance, and waits until the broker serves again.
 func (f *faulty) strike(ctx context.Context, t *testing.T) {

@@ -44,15 +44,7 @@ func TestTransactionHistories(t *testing.T) {
 	}
 	w := startTransactions(ctx, t, network.addr, seed)
 	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
-	for range faults {
-		if !w.awaitMore(ctx, 1+f.random.IntN(30)) {
-			break
-		}
-		f.strike(ctx, t)
-		if t.Failed() {
-			break
-		}
-	}
+	f.strikes(ctx, t, faults, 30, w.awaitMore)
 	w.finish(ctx, t, broker.output)
 	row.Tried(int64(faults))
 	row.Note("%v; %d transactions committed, %d aborted, %d of unknown end; %d records acknowledged, %d polled",
