@@ -94,7 +94,8 @@ func TestScrubFindsSetsAsideAndExports(t *testing.T) {
 	got := strings.Count(ok("", "consume", "logs", "-b", b.Addr()), "\n")
 	grouped := strings.Count(ok("", "consume", "logs", "--group", "readers", "-b", b.Addr()), "\n")
 	stop(b)
-	if got == 0 || got >= n || grouped != got || got+saved != n-records {
+	// Lost is the one damaged batch alone: the producer makes batches of at most so many records, and of fewer where it was slow.
+	if lost := n - got - saved; got == 0 || grouped != got || lost <= 0 || lost > records {
 		t.Fatalf("%d of %d records are consumed, %d by a group, %d of those set aside can be exported", got, n, grouped, saved)
 	}
 
