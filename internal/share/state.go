@@ -78,5 +78,6 @@ var (
 	ErrFencedStateEpoch  = errors.New("the state epoch of the share partition is older than the persisted one")
 	ErrFencedLeaderEpoch = errors.New("the leader epoch of the share partition is older than the persisted one")
 	ErrNotInitialized    = errors.New("the share partition is not initialized")
+	ErrUnknownPartition  = errors.New("the share partition's topic or partition is not there")
 	ErrInvalidState      = errors.New("the state of the share partition is not valid")
 )
