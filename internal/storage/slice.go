@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
 )
 
 // Slice is a run of whole batches of one partition. It holds positions, never memory: its bytes are taken anew, from the
@@ -88,4 +89,35 @@ func (s Slice) Bytes() ([]byte, error) {
 	b.Grow(int(s.n))
 	_, err := s.WriteTo(&b)
 	return b.Bytes(), err
+}
+
+// Batches calls visit with the header of each batch and where it begins in the slice, in order, until visit returns false. Errors as
+// Partition.Read.
+func (s Slice) Batches(visit func(h record.Header, at int64) bool) error {
+	if s.n == 0 {
+		return nil
+	}
+	end := s.pos + s.n
+	w := &walker{p: s.p, pos: s.pos, limit: end, stop: end, layout: s.layout}
+	defer w.close()
+	for w.pos < end {
+		h, pos, err := w.next()
+		if err != nil {
+			return fmt.Errorf("read %v: %w", s.p, err)
+		}
+		if !visit(h, pos-s.pos) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Part returns the batches from one that begins at a position in the slice to one that ends at another, as Batches tells them. first is the
+// base offset of the first.
+func (s Slice) Part(from, to int64, first base.Offset) Slice {
+	if from < 0 || from > to || to > s.n {
+		panic(fmt.Sprintf("storage: part %d to %d of a slice of %d bytes", from, to, s.n))
+	}
+	s.pos, s.n, s.first = s.pos+from, to-from, first
+	return s
 }
