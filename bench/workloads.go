@@ -58,6 +58,20 @@ func makeWorkloads() []workload {
 			run: func(ctx context.Context, r *sideRun) error { return runEndToEnd(ctx, r, l) },
 		})
 	}
+	for _, n := range txnProducers {
+		name := fmt.Sprintf("txn-%d", n)
+		all = append(all, workload{
+			name: name, figures: []string{name + "-rate", name + "-p99"}, disk: fixedBytes(4 * gib),
+			takes: func(o options) time.Duration { return 5*time.Second + o.txnLength()*3/2 },
+			run:   func(ctx context.Context, r *sideRun) error { return runTxns(ctx, r, n) },
+		})
+	}
+	for _, l := range settleLoads {
+		all = append(all, workload{
+			name: l.name, figures: []string{l.name + "-join", l.name + "-leave"}, takes: fixed(15 * time.Second), disk: fixedBytes(gib),
+			run: func(ctx context.Context, r *sideRun) error { return runSettle(ctx, r, l) },
+		})
+	}
 	return append(all,
 		workload{name: "many", figures: []string{"many-create", "many-cpu", "many-memory", "many-restart", "many-recover"}, starts: true,
 			takes: func(o options) time.Duration { return 4*time.Minute + o.length() }, disk: fixedBytes(8 * gib), run: runMany},

@@ -17,20 +17,12 @@ const retryEvery = 2 * time.Millisecond
 
 // request sends one request on a connection of its own and reads the answer into resp.
 func request(ctx context.Context, addr string, req kmsg.Request, resp kmsg.Response) error {
-	conn, closeConn, err := dial(ctx, addr)
+	c, closeConn, err := open(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer closeConn()
-	if _, err := conn.Write(frame(req)); err != nil {
-		return err
-	}
-	body, err := newAnswers(conn).next(req.IsFlexible() && req.Key() != int16(kmsg.ApiVersions))
-	if err != nil {
-		return err
-	}
-	resp.SetVersion(req.GetVersion())
-	return resp.ReadFrom(body)
+	return c.ask(req, resp)
 }
 
 // CreateTopic makes a topic and waits until every partition has acknowledged a record.

@@ -37,8 +37,11 @@ type Consume struct {
 	// Group, if it is set, has the offsets committed to it once a second.
 	Group string
 
+	// Committed reads what transactions have committed, and nothing before that (isolation.level=read_committed).
+	Committed bool
+
 	// received is told of each batch when its answer has been read.
-	received func(p Partition, first, last int64, at time.Time)
+	received func(p Partition, h record.Header, at time.Time)
 }
 
 // Consumed is what consumers got.
@@ -53,7 +56,7 @@ func (c Consumed) MBps() float64 { return float64(c.Bytes) / 1e6 / c.Took.Second
 // Run reads until there is enough. The first error ends it.
 func (l Consume) Run(ctx context.Context, addr string) (Consumed, error) {
 	if l.Group != "" {
-		if err := waitCoordinator(ctx, addr, l.Group); err != nil {
+		if err := waitCoordinator(ctx, addr, groupCoordinator, l.Group); err != nil {
 			return Consumed{}, err
 		}
 	}
@@ -95,7 +98,7 @@ func (l Consume) connection(ctx context.Context, addr string, number int, total 
 	answers := newAnswers(conn)
 	committed := time.Now()
 	for l.MinBytes == 0 || total.Load() < l.MinBytes {
-		if _, err := conn.Write(frame(fetchRequest(next))); err != nil {
+		if _, err := conn.Write(frame(l.request(next))); err != nil {
 			return err
 		}
 		body, err := answers.next(true)
@@ -117,10 +120,13 @@ func (l Consume) connection(ctx context.Context, addr string, number int, total 
 	return nil
 }
 
-func fetchRequest(next map[Partition]int64) *kmsg.FetchRequest {
+func (l Consume) request(next map[Partition]int64) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = fetchVersion, int32(fetchMaxWait.Milliseconds()), 1, fetchMaxBytes
 	req.SessionEpoch = -1
+	if l.Committed {
+		req.IsolationLevel = 1
+	}
 	topics := map[string]int{}
 	for p, offset := range next {
 		i, ok := topics[p.Topic]
@@ -168,7 +174,7 @@ func (l Consume) take(body []byte, next map[Partition]int64) (int64, error) {
 				}
 				if int64(h.LastOffset()) >= next[p] { // the first batch may begin before the offset asked for, and be seen already
 					if l.received != nil {
-						l.received(p, int64(h.BaseOffset), int64(h.LastOffset()), at)
+						l.received(p, h, at)
 					}
 					next[p] = int64(h.LastOffset()) + 1
 				}

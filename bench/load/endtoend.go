@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ottlaio/ottla/internal/record"
 )
 
 // EndToEnd measures the time from when a record was due to be sent until a consumer has it. Both are in this process, so one clock
@@ -48,31 +50,15 @@ func (l EndToEnd) Run(ctx context.Context, addr string) (*Latencies, error) {
 		seen      = make(chan struct{}, 1) // one was consumed
 		consumed  atomic.Int64
 	)
-	sending, abort := context.WithCancelCause(ctx)
-	defer abort(nil)
 	if l.OneAtATime {
 		l.Produce.Connections, l.Produce.InFlight = 1, 1
 	}
-	l.Produce.sending = func(p Partition, due time.Time) {
-		if l.OneAtATime {
-			select {
-			case <-seen:
-			case <-sending.Done():
-			}
-			due = time.Now()
-		}
-		wanted.Add(1)
-		t := times[p]
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.due = append(t.due, due)
-	}
 	seen <- struct{}{}
 	consume := Consume{Partitions: l.Produce.Partitions, From: ends, Connections: l.Consumers}
-	consume.received = func(p Partition, first, _ int64, at time.Time) {
+	consume.received = func(p Partition, h record.Header, at time.Time) {
 		t := times[p]
 		t.mu.Lock()
-		due := t.due[(first-t.first)/int64(l.Produce.Batch.Records)]
+		due := t.due[(int64(h.BaseOffset)-t.first)/int64(l.Produce.Batch.Records)]
 		t.mu.Unlock()
 		mu.Lock()
 		latencies.Record(at.Sub(due))
@@ -82,24 +68,43 @@ func (l EndToEnd) Run(ctx context.Context, addr string) (*Latencies, error) {
 			seen <- struct{}{}
 		}
 	}
+	err = consume.during(ctx, addr, &consumed, &wanted, func(ctx context.Context) error {
+		l.Produce.sending = func(p Partition, due time.Time) {
+			if l.OneAtATime {
+				select {
+				case <-seen:
+				case <-ctx.Done():
+				}
+				due = time.Now()
+			}
+			wanted.Add(1)
+			t := times[p]
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.due = append(t.due, due)
+		}
+		_, err := l.Produce.Run(ctx, addr)
+		return err
+	})
+	return latencies, err
+}
 
+// during consumes while do produces, and then until all that is wanted was consumed. When either fails the other is ended.
+func (l Consume) during(ctx context.Context, addr string, consumed, wanted *atomic.Int64, do func(ctx context.Context) error) error {
+	producing, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	done := make(chan error, 1)
-	go func() {
-		_, err := consume.Run(consuming, addr)
-		done <- err
-	}()
 	failed := make(chan error, 1)
-	go func() { // a consumer that fails ends the producer too
-		err := <-done
+	go func() {
+		_, err := l.Run(consuming, addr)
 		if err != nil {
 			abort(err)
 		}
 		failed <- err
 	}()
-	_, err = l.Produce.Run(sending, addr)
-	for deadline := time.Now().Add(drainTimeout); err == nil && consumed.Load() < wanted.Load() && sending.Err() == nil; {
+	err := do(producing)
+	for deadline := time.Now().Add(drainTimeout); err == nil && consumed.Load() < wanted.Load() && producing.Err() == nil; {
 		if time.Now().After(deadline) {
 			err = fmt.Errorf("only %d of %d batches were consumed", consumed.Load(), wanted.Load())
 		}
@@ -109,5 +114,5 @@ func (l EndToEnd) Run(ctx context.Context, addr string) (*Latencies, error) {
 	if consumeErr := <-failed; err == nil {
 		err = consumeErr
 	}
-	return latencies, err
+	return err
 }

@@ -11,10 +11,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// waitCoordinator returns when the group has a coordinator, for which a broker may have to make its internal topic.
-func waitCoordinator(ctx context.Context, addr, group string) error {
+// Kinds of coordinators, as FindCoordinator names them.
+const (
+	groupCoordinator = 0
+	txnCoordinator   = 1
+)
+
+// waitCoordinator returns when the group or transactional id has a coordinator, for which a broker may have to make its internal topic.
+func waitCoordinator(ctx context.Context, addr string, kind int8, id string) error {
 	req := kmsg.NewPtrFindCoordinatorRequest()
-	req.Version, req.CoordinatorKeys = 4, []string{group}
+	req.Version, req.CoordinatorType, req.CoordinatorKeys = 4, kind, []string{id}
 	for {
 		var resp kmsg.FindCoordinatorResponse
 		err := request(ctx, addr, req, &resp)
@@ -28,7 +34,7 @@ func waitCoordinator(ctx context.Context, addr, group string) error {
 			return nil
 		}
 		if ctx.Err() != nil || !kerr.IsRetriable(err) {
-			return errors.Join(context.Cause(ctx), fmt.Errorf("coordinator of group %s: %w", group, err))
+			return errors.Join(context.Cause(ctx), fmt.Errorf("coordinator of %s: %w", id, err))
 		}
 		time.Sleep(retryEvery)
 	}

@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,7 +14,10 @@ import (
 
 func broker(t *testing.T) string {
 	t.Helper()
-	b, err := ottla.Start(t.Context(), ottla.Config{Data: t.TempDir(), Listen: "127.0.0.1:0"})
+	b, err := ottla.Start(t.Context(), ottla.Config{
+		Data: t.TempDir(), Listen: "127.0.0.1:0",
+		Settings: map[string]string{"group.initial.rebalance.delay.ms": "0", "group.consumer.assignment.interval.ms": "0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +111,53 @@ func TestEndToEndCountsEveryBatch(t *testing.T) {
 		if latencies.Quantile(0.5) <= 0 || latencies.Quantile(0.999) < latencies.Quantile(0.5) {
 			t.Errorf("one at a time %v: p50 %v ms, p99.9 %v ms", one, latencies.Quantile(0.5), latencies.Quantile(0.999))
 		}
+	}
+}
+
+func TestWhatTransactionsCommitIsConsumed(t *testing.T) {
+	t.Parallel()
+	addr := broker(t)
+	l := load.Transactions{Partitions: topic(t, addr, 4), Producers: 3, Touched: 2, Records: 2, RecordBytes: 100, Consumers: 2, Duration: 300 * time.Millisecond}
+	for range 2 { // the second time producers take over what the first have left
+		done, err := l.Run(t.Context(), addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := done.Transactions; n < 3 || done.Latencies.Count() != 2*n || done.Rate() <= 0 {
+			t.Errorf("%d transactions, %d latencies, %v a second", n, done.Latencies.Count(), done.Rate())
+		}
+	}
+}
+
+func TestAGroupSettlesInBothProtocols(t *testing.T) {
+	t.Parallel()
+	addr := broker(t)
+	topic(t, addr, 7)
+	for _, consumer := range []bool{false, true} {
+		l := load.Settle{Topic: "t", Partitions: 7, Group: "classic", Members: 5, Consumer: consumer, Leaves: 2}
+		if consumer {
+			l.Group = "consumer"
+		}
+		done, err := l.Run(t.Context(), addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done.Joined <= 0 || len(done.Left) != 2 || slices.Min(done.Left) <= 0 {
+			t.Errorf("%s: %+v", l.Group, done)
+		}
+	}
+}
+
+// TestAGroupThatCannotSettleEndsWithItsContext has a group wait for a partition that does not exist.
+func TestAGroupThatCannotSettleEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	addr := broker(t)
+	topic(t, addr, 2)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := load.Settle{Topic: "t", Partitions: 3, Group: "g", Members: 1, Consumer: true}.Run(ctx, addr)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
 	}
 }
 

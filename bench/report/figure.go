@@ -99,6 +99,20 @@ func figures() []Figure {
 			Figure{Name: e.name + "-p99", Title: e.title + ", p99", Unit: "ms", Target: e.target},
 			Figure{Name: e.name + "-p999", Title: e.title + ", p99.9", Unit: "ms", Target: e.target})
 	}
+	for _, n := range []int{1, 50} {
+		name, title := fmt.Sprintf("txn-%d", n), fmt.Sprintf("transactions of %s", counted(n, "producer"))
+		table = append(table,
+			Figure{Name: name + "-rate", Title: title + ", committed", Unit: "1/s", More: true, Target: atLeast(1.1)},
+			Figure{Name: name + "-p99", Title: title + ", end to end, p99", Unit: "ms", Target: atMost(0.9)})
+	}
+	for _, protocol := range []string{"classic", "consumer"} {
+		for _, n := range []int{100, 1000} {
+			name, title := fmt.Sprintf("settle-%s-%d", protocol, n), fmt.Sprintf("%s, %s protocol", counted(n, "member"), protocol)
+			table = append(table,
+				Figure{Name: name + "-join", Title: title + ", settled after all joined", Unit: "ms", Target: atMost(0.9)},
+				Figure{Name: name + "-leave", Title: title + ", settled after one left", Unit: "ms", Target: atMost(0.9)})
+		}
+	}
 	return append(table,
 		Figure{Name: "many-create", Title: "10,000 partitions, created and written once", Unit: "s"},
 		Figure{Name: "many-cpu", Title: "10,000 partitions, CPU at a steady 10 MB/s", Unit: "ms/s"},
@@ -141,4 +155,12 @@ func produceFigures(name, title string, t produceTargets) []Figure {
 		{Name: name + "-p99", Title: title + ", p99", Unit: "ms", Target: t.p99},
 		{Name: name + "-written", Title: title + ", bytes written to disk per byte produced", Unit: "×", Target: t.written},
 	}
+}
+
+// counted is a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%s %s", grouped(int64(n)), thing)
 }

@@ -14,7 +14,8 @@ func Ottla(binary string, profile func() string) Side {
 	return Side{
 		Name: "ottla",
 		Command: func(dir, addr string) *exec.Cmd {
-			args := []string{"serve", "--data", filepath.Join(dir, "data"), "--listen", addr, "--set", "group.initial.rebalance.delay.ms=0"}
+			args := []string{"serve", "--data", filepath.Join(dir, "data"), "--listen", addr, "--set", "group.initial.rebalance.delay.ms=0",
+				"--set", "group.consumer.assignment.interval.ms=0"}
 			if profile != nil {
 				args = append(args, "--cpuprofile", profile())
 			}
@@ -83,6 +84,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.consumer.assignment.interval.ms=0
 `, port, controller, dir)
 	file := filepath.Join(dir, "server.properties")
 	return file, os.WriteFile(file, []byte(properties), 0o600)
