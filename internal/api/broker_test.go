@@ -77,8 +77,9 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	}
 	empty := b.metadata.Subscribe(b.follow)
 	b.follow(empty, b.metadata.Image())
+	settings := NewGroupSettings(cfg, b.metadata)
 	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{
-		Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Settings: GroupSettings(cfg, b.metadata), Logger: logger,
+		Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Settings: settings.Consumer, StreamsSettings: settings.Streams, Logger: logger,
 	})
 	if err != nil {
 		tb.Fatal(err)

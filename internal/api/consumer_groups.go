@@ -18,7 +18,7 @@ import (
 //   - Where group.coordinator.rebalance.protocols leaves "consumer" out both are UNSUPPORTED_VERSION.
 
 func (a *API) consumerGroupHeartbeat(_ context.Context, c *call, req *kmsg.ConsumerGroupHeartbeatRequest) (wire.Pending, error) {
-	if !a.servesConsumerGroups() {
+	if !a.serves(group.Consumer) {
 		resp := answer[kmsg.ConsumerGroupHeartbeatResponse](req)
 		resp.ErrorCode = kerr.UnsupportedVersion.Code
 		return reply(resp)
@@ -36,7 +36,7 @@ func (a *API) consumerGroupHeartbeat(_ context.Context, c *call, req *kmsg.Consu
 }
 
 func (a *API) consumerGroupDescribe(_ context.Context, c *call, req *kmsg.ConsumerGroupDescribeRequest) (wire.Pending, error) {
-	served := a.servesConsumerGroups()
+	served := a.serves(group.Consumer)
 	pending := make([]*coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup], len(req.Groups))
 	for i, name := range req.Groups {
 		if served && name != "" {
@@ -70,7 +70,7 @@ func (a *API) consumerGroupDescribe(_ context.Context, c *call, req *kmsg.Consum
 	})
 }
 
-// servesConsumerGroups reports whether the consumer protocol is on.
-func (a *API) servesConsumerGroups() bool {
-	return slices.Contains(a.config.GroupProtocols, string(group.Consumer))
+// serves reports whether the protocol of a kind of groups is on.
+func (a *API) serves(kind group.Kind) bool {
+	return slices.Contains(a.config.GroupProtocols, string(kind))
 }

@@ -45,11 +45,11 @@ func TestConsumerGroupsFollowTheirSettings(t *testing.T) {
 	interval(9000)
 	set(group, "consumer.heartbeat.interval.ms", "90000") // as if the broker's bounds had been others when it was set
 	interval(15000)
-	if got := GroupSettings(b.api.config, b.metadata)("g").SessionTimeout; got != 45*time.Second {
+	if got := NewGroupSettings(b.api.config, b.metadata).Consumer("g").SessionTimeout; got != 45*time.Second {
 		t.Errorf("session timeout %v", got)
 	}
 	set(metadata.Resource{Type: metadata.ResourceBroker}, "group.consumer.assignment.interval.ms", "250")
-	if got := GroupSettings(b.api.config, b.metadata)("g").AssignmentInterval; got != 250*time.Millisecond {
+	if got := NewGroupSettings(b.api.config, b.metadata).Consumer("g").AssignmentInterval; got != 250*time.Millisecond {
 		t.Errorf("assignment interval %v", got)
 	}
 }

@@ -42,7 +42,8 @@ func compareWithKafka(t *testing.T, golden string, have func(*conversation, *tes
 			return &testClient{tb: t, conn: conn}
 		}
 	} else {
-		b := newBroker(t, "offsets.topic.num.partitions=4", "group.consumer.assignment.interval.ms=0")
+		b := newBroker(t, "offsets.topic.num.partitions=4", "group.consumer.assignment.interval.ms=0",
+			"group.streams.assignment.interval.ms=0", "group.streams.initial.rebalance.delay.ms=0")
 		connect = b.client
 	}
 	talk := &conversation{client: connect(), other: connect(), names: map[string]string{}}
@@ -133,7 +134,10 @@ func simplify(tree any) any {
 				tree[k] = simplify(field)
 			}
 		}
-		for _, k := range []string{"Partitions", "Groups", "Topics", "TopicPartitions", "Members"} {
+		for _, k := range []string{
+			"Partitions", "Groups", "Topics", "TopicPartitions", "Members", "ActiveTasks", "StandbyTasks", "ClientTags", "Configs", "ActivePartitions",
+			"StandbyPartitions", "PartitionsByUserEndpoint",
+		} {
 			if list, ok := tree[k].([]any); ok {
 				slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 			}

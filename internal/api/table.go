@@ -68,5 +68,7 @@ func table() []api {
 		serve(69, 0, 1, typed((*API).consumerGroupDescribe)),
 		serve(74, 0, 1, typed((*API).listConfigResources)),
 		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
+		serve(88, 0, 0, typed((*API).streamsGroupHeartbeat)),
+		serve(89, 0, 0, typed((*API).streamsGroupDescribe)),
 	}
 }

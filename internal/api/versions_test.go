@@ -26,7 +26,6 @@ var missing = map[int16]string{
 	80: "AddRaftVoter", 81: "RemoveRaftVoter",
 	83: "InitializeShareGroupState", 84: "ReadShareGroupState", 85: "WriteShareGroupState", 86: "DeleteShareGroupState",
 	87: "ReadShareGroupStateSummary",
-	88: "StreamsGroupHeartbeat", 89: "StreamsGroupDescribe",
 	90: "DescribeShareGroupOffsets", 91: "AlterShareGroupOffsets", 92: "DeleteShareGroupOffsets",
 }
 
@@ -97,7 +96,7 @@ func TestAPIVersionsShowsTheTable(t *testing.T) {
 		for _, f := range resp.FinalizedFeatures {
 			finalized[f.Name] = f.MaxVersionLevel
 		}
-		if !maps.Equal(finalized, map[string]int16{"group.version": 1, "transaction.version": 2}) {
+		if !maps.Equal(finalized, map[string]int16{"group.version": 1, "streams.version": 1, "transaction.version": 2}) {
 			t.Errorf("v%d: finalized features %+v", version, resp.FinalizedFeatures)
 		}
 		if want := int(version-3) * len(finalized); len(resp.SupportedFeatures) != want {

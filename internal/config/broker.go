@@ -82,6 +82,7 @@ type Broker struct {
 	// Consumer groups. What a group may set for itself comes from Consumer.
 	ConsumerGroupAssignors    []string      // group.consumer.assignors
 	ConsumerGroupMaxSize      int           // group.consumer.max.size
+	StreamsGroupMaxSize       int           // group.streams.max.size
 	ConsumerGroupMigration    string        // group.consumer.migration.policy
 	ConsumerGroupRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 
@@ -178,6 +179,7 @@ func (b *Broker) fill() {
 	}
 	b.ConsumerGroupAssignors = v.words("group.consumer.assignors")
 	b.ConsumerGroupMaxSize = int(v.int("group.consumer.max.size"))
+	b.StreamsGroupMaxSize = int(v.int("group.streams.max.size"))
 	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
 	b.ConsumerGroupRegexRefresh = v.millis("group.consumer.regex.refresh.interval.ms")
 	b.TransactionMaxTimeout = v.millis("transaction.max.timeout.ms")

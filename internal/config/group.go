@@ -58,25 +58,40 @@ func ValidateGroup(group map[string]string, broker *Broker) error {
 	return nil
 }
 
-// GroupMillis returns a group's setting that is a number of milliseconds: its own, held within the broker's bounds of now, or else the
-// broker's.
+// GroupMillis is GroupInt for a number of milliseconds.
 func GroupMillis(group map[string]string, broker *Broker, name string) time.Duration {
-	v := broker.values
-	value := v.int(GroupDef(name).Synonym)
-	if own, err := strconv.ParseInt(trim(group[name]), 10, 64); err == nil {
-		kind, rest, _ := strings.Cut(name, ".")
-		value = min(max(own, v.int("group."+kind+".min."+rest)), v.int("group."+kind+".max."+rest))
-	}
-	return Millis(value)
+	return Millis(GroupInt(group, broker, name))
 }
 
-// checkGroupBounds holds a group's value between the broker's group.<kind>.min.<rest> and group.<kind>.max.<rest>.
-func checkGroupBounds(v *values, name string, value int64) error {
-	kind, rest, _ := strings.Cut(name, ".")
-	bounds := [2]string{"group." + kind + ".min." + rest, "group." + kind + ".max." + rest}
-	if name == "streams.num.standby.replicas" {
-		bounds[1] = "group.streams.max.standby.replicas"
+// GroupInt returns a group's setting that is a number: its own, held within the broker's bounds of now, or else the broker's.
+func GroupInt(group map[string]string, broker *Broker, name string) int64 {
+	v := broker.values
+	own, err := strconv.ParseInt(trim(group[name]), 10, 64)
+	if err != nil {
+		return v.int(GroupDef(name).Synonym)
 	}
+	bounds := groupBounds(name)
+	if BrokerDef(bounds[0]) != nil {
+		own = max(own, v.int(bounds[0]))
+	}
+	if BrokerDef(bounds[1]) != nil {
+		own = min(own, v.int(bounds[1]))
+	}
+	return own
+}
+
+// groupBounds names the broker's settings that bound a group's, group.<kind>.min.<rest> and group.<kind>.max.<rest>. There may be none.
+func groupBounds(name string) [2]string {
+	if name == "streams.num.standby.replicas" {
+		return [2]string{"", "group.streams.max.standby.replicas"}
+	}
+	kind, rest, _ := strings.Cut(name, ".")
+	return [2]string{"group." + kind + ".min." + rest, "group." + kind + ".max." + rest}
+}
+
+// checkGroupBounds holds a group's value within the broker's bounds.
+func checkGroupBounds(v *values, name string, value int64) error {
+	bounds := groupBounds(name)
 	if BrokerDef(bounds[0]) != nil && value < v.int(bounds[0]) {
 		return &InvalidError{name, fmt.Sprintf("%s must be greater than or equal to %s", name, bounds[0])}
 	}

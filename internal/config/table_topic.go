@@ -52,11 +52,11 @@ var groupTable = []Def{
 	{Name: "share.record.lock.duration.ms", Type: Int, Default: "30000", Valid: atLeast(1000), Synonym: "group.share.record.lock.duration.ms", Doc: "How long a record stays locked for the member that got it."},
 	{Name: "share.renew.acknowledge.enable", Type: Boolean, Default: "true", Doc: "Whether members may extend the lock of a record."},
 	{Name: "share.session.timeout.ms", Type: Int, Default: "45000", Valid: atLeast(1), Synonym: "group.share.session.timeout.ms", Doc: "After how long without a report a member of the share group is removed."},
-	{Name: "streams.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Synonym: "group.streams.assignment.interval.ms", Doc: "Least time between two computations of the streams group's assignment."},
-	{Name: "streams.heartbeat.interval.ms", Type: Int, Default: "5000", Valid: atLeast(1), Synonym: "group.streams.heartbeat.interval.ms", Doc: "How often members of the streams group report."},
-	{Name: "streams.initial.rebalance.delay.ms", Type: Int, Default: "3000", Valid: atLeast(0), Synonym: "group.streams.initial.rebalance.delay.ms", Doc: "How long the empty streams group waits for more members before its first assignment."},
-	{Name: "streams.num.standby.replicas", Type: Int, Default: "0", Valid: atLeast(0), Synonym: "group.streams.num.standby.replicas", Doc: "Standby copies of each task of the streams group."},
-	{Name: "streams.session.timeout.ms", Type: Int, Default: "45000", Valid: atLeast(1), Synonym: "group.streams.session.timeout.ms", Doc: "After how long without a report a member of the streams group is removed."},
+	{Name: "streams.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Synonym: "group.streams.assignment.interval.ms", Effect: Effective, Doc: "Least time between two computations of the streams group's assignment."},
+	{Name: "streams.heartbeat.interval.ms", Type: Int, Default: "5000", Valid: atLeast(1), Synonym: "group.streams.heartbeat.interval.ms", Effect: Effective, Doc: "How often members of the streams group report."},
+	{Name: "streams.initial.rebalance.delay.ms", Type: Int, Default: "3000", Valid: atLeast(0), Synonym: "group.streams.initial.rebalance.delay.ms", Effect: Effective, Doc: "How long the empty streams group waits for more members before its first assignment."},
+	{Name: "streams.num.standby.replicas", Type: Int, Default: "0", Valid: atLeast(0), Synonym: "group.streams.num.standby.replicas", Effect: Effective, Doc: "Standby copies of each task of the streams group."},
+	{Name: "streams.session.timeout.ms", Type: Int, Default: "45000", Valid: atLeast(1), Synonym: "group.streams.session.timeout.ms", Effect: Effective, Doc: "After how long without a report a member of the streams group is removed."},
 }
 
 // clientMetricsTable holds the settings of client-metrics subscriptions (KIP-714), in order of name.

@@ -171,12 +171,15 @@ func (s *Server) openEngine(ctx context.Context) error {
 }
 
 func (s *Server) startGroups(context.Context) (err error) {
+	settings := api.NewGroupSettings(s.cfg, s.metadata)
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
 		Topic:     offsetsTopic(s.cfg, s.metadata, s.engine),
 		Topics:    api.GroupTopics(s.metadata),
-		Settings:  api.GroupSettings(s.cfg, s.metadata),
+		Settings:  settings.Consumer,
 		Logger:    s.logger,
 		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
+
+		StreamsSettings: settings.Streams,
 	})
 	if err != nil {
 		return fmt.Errorf("start the group coordinator: %w", err)
@@ -429,5 +432,6 @@ func groupConfig(c *config.Broker) group.Config {
 		ConsumerMaxSize:        c.ConsumerGroupMaxSize,
 		Migration:              group.ParseMigrationPolicy(c.ConsumerGroupMigration),
 		RegexRefreshInterval:   c.ConsumerGroupRegexRefresh,
+		StreamsMaxSize:         c.StreamsGroupMaxSize,
 	}
 }

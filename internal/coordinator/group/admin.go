@@ -12,14 +12,15 @@ import (
 )
 
 // ListGroups handles ListGroups v0–5 for one partition. v4 (KIP-518) filters by state, v5 (KIP-848) by type; both without regard
-// to case, states also without regard to blanks around them; what no group is simply matches nothing.
+// to case, states also without regard to blanks around them, and underscores: Kafka lists groups that are NotReady for "not_ready" only.
+// What no group is simply matches nothing.
 func (m *Machine) ListGroups(req *kmsg.ListGroupsRequest) []kmsg.ListGroupsResponseGroup {
 	among := func(filter []string, name string) bool {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, name) })
 	}
 	states := make([]string, len(req.StatesFilter))
 	for i, s := range req.StatesFilter {
-		states[i] = strings.TrimSpace(s)
+		states[i] = strings.ReplaceAll(strings.TrimSpace(s), "_", "")
 	}
 	var listed []kmsg.ListGroupsResponseGroup
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {

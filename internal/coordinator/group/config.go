@@ -34,6 +34,8 @@ type Config struct {
 	ConsumerMaxSize      int             // group.consumer.max.size, members of a group; 2147483647
 	RegexRefreshInterval time.Duration   // group.consumer.regex.refresh.interval.ms; 10 min
 	Migration            MigrationPolicy // group.consumer.migration.policy; bidirectional
+
+	StreamsMaxSize int // group.streams.max.size, members of a group; 2147483647
 }
 
 // ConsumerSettings are the settings of one consumer group: of the group itself (consumer.*) or else of the broker (group.consumer.*).
@@ -45,6 +47,20 @@ type ConsumerSettings struct {
 
 // DefaultConsumerSettings are Kafka's.
 var DefaultConsumerSettings = ConsumerSettings{SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: time.Second}
+
+// StreamsSettings are the settings of one streams group: of the group itself (streams.*) or else of the broker (group.streams.*).
+type StreamsSettings struct {
+	SessionTimeout     time.Duration // after which a member that was not heard of is out
+	HeartbeatInterval  time.Duration // that members are told to keep
+	AssignmentInterval time.Duration // least time between two target assignments
+	InitialDelay       time.Duration // for which a group that was empty waits for more members; 0: it does not
+	StandbyReplicas    int           // standby copies of each task
+}
+
+// DefaultStreamsSettings are Kafka's.
+var DefaultStreamsSettings = StreamsSettings{
+	SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: time.Second, InitialDelay: 3 * time.Second,
+}
 
 // MigrationPolicy says which groups with members may change their protocol.
 type MigrationPolicy uint8
@@ -95,6 +111,7 @@ func (c Config) WithDefaults() Config {
 	}
 	orElse(&c.ConsumerMaxSize, math.MaxInt32)
 	orElse(&c.RegexRefreshInterval, 10*time.Minute)
+	orElse(&c.StreamsMaxSize, math.MaxInt32)
 	return c
 }
 
@@ -125,6 +142,7 @@ func (c Config) Validate() error {
 		check(assignor.ByName[name] != nil, "group.consumer.assignors: there is no assignor %q, only uniform and range", name)
 	}
 	check(c.ConsumerMaxSize > 0, "group.consumer.max.size %d is not positive", c.ConsumerMaxSize)
+	check(c.StreamsMaxSize > 0, "group.streams.max.size %d is not positive", c.StreamsMaxSize)
 	check(c.RegexRefreshInterval > 0, "group.consumer.regex.refresh.interval %v is not positive", c.RegexRefreshInterval)
 	return errors.Join(problems...)
 }

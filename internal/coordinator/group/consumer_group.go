@@ -175,7 +175,7 @@ func (g *consumerGroup) mayCommit(by committer) (commitCheck, *kerr.Error) {
 	case by.epoch > mb.epoch:
 		return nil, mb.staleEpoch()
 	}
-	return func(topic base.TopicID, partition int32) *kerr.Error {
+	return func(_ string, topic base.TopicID, partition int32) *kerr.Error {
 		since, ok := mb.assigned.epoch(topic, partition)
 		if !ok {
 			since, ok = mb.revoking.epoch(topic, partition)

@@ -1,5 +1,5 @@
-// Package group is the group coordinator: the state machines of classic groups and of consumer groups (KIP-848), as Apache Kafka 4.3 has
-// them, with the offsets that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
+// Package group is the group coordinator: the state machines of classic groups, of consumer groups (KIP-848) and of streams groups
+// (KIP-1071), as Apache Kafka 4.3 has them, with the offsets that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
 // __consumer_offsets. A group lives in the partition that its name hashes to. docs/formats/groups.md has the records.
 //
 // # Kinds of groups
@@ -64,6 +64,35 @@
 // Patterns (RE2) are matched with the names of topics here, see refreshRegexes. Changes of topics are noticed at the next heartbeat of
 // any member, by the topics' version; no work is done for groups that nobody sends a heartbeat to.
 //
+// # States of a streams group
+//
+// The members of a streams group are the threads of a Kafka Streams application. They send one request, StreamsGroupHeartbeat, and what is
+// assigned is tasks: a task is one partition of all topics that a subtopology of the application reads. The epochs are those of a
+// consumer group, and one more of the topology, which the first member brings and which stays as long as the group.
+//
+//	Empty        no members
+//	NotReady     the topology lacks topics, or they have numbers of partitions that do not fit: nothing is assigned
+//	Assigning    the group epoch is ahead of the assignment epoch: the next heartbeat computes a target, but not within
+//	             streams.assignment.interval.ms of the last one, and not within streams.initial.rebalance.delay.ms of the first member
+//	Reconciling  some member has not come to its target
+//	Stable       all have
+//
+// What a topology needs of the topics is worked out by package topology, whenever the topics change: see Machine.examine. Internal topics that
+// are missing go out with the answer, to be created (StreamsHeartbeat.Create); the next heartbeat finds them, and the group gets a new epoch.
+// Tasks are assigned by assignor.Sticky. A heartbeat brings its member one step nearer to its target, see Machine.reconcileTasks: what it has
+// to give back is taken off it first, and a task goes to its next member only when it is free. An active task is with one member at a
+// time; and of a task's state a process has one copy at a time, for its members share a folder, so a standby task has to be given
+// back before another member of the same process, or the same member, gets the active one.
+//
+// Timers: a session per member; a rebalance timeout per member that has something to give back; the wait of a group that was empty for
+// more members. Members are fenced when one of the first two runs out.
+//
+// Soft are, beside the timers, what is told of endpoints and their epoch, and that a member asked for the whole application to
+// shut down: all members are told so until the group is empty.
+//
+// Static members, warm-up tasks, task offsets, patterns of source topics, and changes of a topology are refused, as in Kafka 4.3. A group
+// changes its kind only while it has no members: an empty classic group becomes a streams group, and the other way round.
+//
 // # From one protocol to the other
 //
 // A consumer group can have members that speak the classic protocol, see consumer_classic.go. A classic group of consumers becomes a
@@ -74,7 +103,7 @@
 //
 // # Hard and soft state
 //
-// Everything of a consumer group is recorded, but for its timers. Of a classic group recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
+// Everything of a consumer group is recorded, but for its timers; of a streams group likewise, but for what is told above. Of a classic group recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
 // is deleted; and each offset. All else is soft. After a reload a group is as it was when it was last recorded, stable or empty, and
 // each of its members has one session timeout to be heard of; members that were joining join again, as their clients do after
 // NOT_COORDINATOR.
@@ -86,7 +115,7 @@
 //
 // All groups of a broker share one budget of bytes (Config.MaxBytes): past it new members, assignments and offsets are refused with
 // COORDINATOR_NOT_AVAILABLE, which clients try again; heartbeats, fetches and everything that frees memory go on. Kafka's own limits
-// hold too: group.max.size, group.consumer.max.size, offset.metadata.max.bytes, and the largest record, which bounds what one member of
+// hold too: group.max.size, group.consumer.max.size, group.streams.max.size, offset.metadata.max.bytes, and the largest record, which bounds what one member of
 // a consumer group subscribes to, what a pattern may match, and an assignment.
 //
 // # Where it differs from Kafka on purpose
@@ -101,5 +130,6 @@
 //     a group settles in seconds whatever its interval; see nextReport.
 //   - Members and topics are gone through in the order of their ids, where Kafka takes the order of a hash table: which of several
 //     members gets one partition more may differ.
+//   - In an answer about a streams group whose source topics are missing there are no endpoints; Kafka answers UNKNOWN_SERVER_ERROR.
 //   - A member whose subscription or assignment is larger than a record may be is refused, or keeps what it has.
 package group

@@ -16,6 +16,7 @@ type Kind string
 const (
 	Classic  Kind = "classic"
 	Consumer Kind = "consumer"
+	Streams  Kind = "streams"
 )
 
 // group is what the coordinator asks of a group of any kind. The rest of a kind is its own: its requests come as methods of Machine,
@@ -64,7 +65,7 @@ type committer struct {
 }
 
 // commitCheck is the reason why a partition's offset may not be committed.
-type commitCheck func(topic base.TopicID, partition int32) *kerr.Error
+type commitCheck func(topic string, id base.TopicID, partition int32) *kerr.Error
 
 // fetcher is who fetches offsets, as far as the request tells.
 type fetcher struct {

@@ -52,6 +52,14 @@ func (m *Machine) JoinGroup(fx *coordinator.Effects, client Client, req *kmsg.Jo
 		if unknown && !m.env.Budget.full(r.size()) {
 			other.entomb(m, fx)
 		}
+	case *streamsGroup:
+		if !other.isEmpty() {
+			call.Answer(fx, refuseJoin(req, "", kerr.InconsistentGroupProtocol))
+			return
+		}
+		if unknown && !m.env.Budget.full(r.size()) {
+			other.entomb(m, fx)
+		}
 	default:
 		call.Answer(fx, refuseJoin(req, "", kerr.InconsistentGroupProtocol))
 		return

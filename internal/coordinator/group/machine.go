@@ -21,6 +21,7 @@ const (
 	topicOverhead     = 64  // of a subscription
 	partitionOverhead = 48  // of an assignment
 	targetOverhead    = 128 // of one member's assignment
+	taskOverhead      = 64
 )
 
 // Budget bounds the memory of all groups of a broker. It is safe for concurrent use.
@@ -45,6 +46,8 @@ type Environment struct {
 	Budget *Budget
 	// Settings are those of a consumer group that may change at any time, of the group itself or else of the broker.
 	Settings func(group string) ConsumerSettings
+	// StreamsSettings are those of a streams group.
+	StreamsSettings func(group string) StreamsSettings
 	// NewID returns text that no other call returns: the second part of member ids.
 	NewID func() string
 	// Log is told what an operator may want to know of a group; optional.
@@ -62,6 +65,8 @@ const (
 	timerRebalance   // it did not give its partitions back
 	timerClassicJoin // it speaks the classic protocol and did not join again
 	timerClassicSync // nor sync
+
+	timerDelay // of a streams group that was empty: its first members have come
 )
 
 // Machine is the groups and offsets of one partition of __consumer_offsets. It implements coordinator.Machine.

@@ -95,7 +95,7 @@ func (m *Machine) allowed(group string, by committer, topics []CommitTopic) *ker
 	}
 	for _, t := range topics {
 		for _, p := range t.Partitions {
-			if err := check(t.ID, p.Partition); err != nil {
+			if err := check(t.Name, t.ID, p.Partition); err != nil {
 				return err
 			}
 		}

@@ -113,6 +113,13 @@ var recordTypes = [...]func(*Machine, coordinator.Record) error{
 	keyTarget:            replayConsumer(2, (*Machine).replayTarget),
 	keyCurrent:           replayConsumer(2, (*Machine).replayCurrent),
 	keyRegex:             replayConsumer(2, (*Machine).replayRegex),
+
+	keyStreamsGroup:          replayStreams(1, (*Machine).replayStreamsGroup),
+	keyStreamsMember:         replayStreams(2, (*Machine).replayStreamsMember),
+	keyStreamsTargetMetadata: replayStreams(1, (*Machine).replayStreamsTargetMetadata),
+	keyStreamsTarget:         replayStreams(2, (*Machine).replayStreamsTarget),
+	keyStreamsCurrent:        replayStreams(2, (*Machine).replayStreamsCurrent),
+	keyStreamsTopology:       replayStreams(1, (*Machine).replayStreamsTopology),
 }
 
 func (m *Machine) replayOffset(r coordinator.Record) error {

@@ -21,7 +21,8 @@ import (
 func newTestMachine() *Machine {
 	return NewMachine(&Environment{
 		Config: Config{}.WithDefaults(), Topics: topicMap{}, Budget: NewBudget(1 << 40), NewID: func() string { return "id" },
-		Settings: func(string) ConsumerSettings { return DefaultConsumerSettings },
+		Settings:        func(string) ConsumerSettings { return DefaultConsumerSettings },
+		StreamsSettings: func(string) StreamsSettings { return DefaultStreamsSettings },
 	})
 }
 
@@ -64,6 +65,9 @@ func TestKafkasRecords(t *testing.T) {
 		"offset v4", "offset tombstone", "group v3", "group tombstone",
 		"epoch", "epoch tombstone", "topics tombstone", "member", "member tombstone", "target epoch", "target epoch tombstone",
 		"target", "target tombstone", "current", "current tombstone",
+		"streams epoch", "streams epoch tombstone", "streams member", "streams member tombstone", "streams target epoch",
+		"streams target epoch tombstone", "streams target", "streams target tombstone", "streams current", "streams current tombstone",
+		"streams topology", "streams topology tombstone",
 	} {
 		if kinds[kind] == 0 {
 			t.Errorf("no %s among %v", kind, kinds)
@@ -74,6 +78,9 @@ func TestKafkasRecords(t *testing.T) {
 var consumerRecordNames = [256]string{
 	keyConsumerGroup: "epoch", keyPartitionMetadata: "topics", keyConsumerMember: "member", keyTargetMetadata: "target epoch",
 	keyTarget: "target", keyCurrent: "current", keyRegex: "regex",
+
+	keyStreamsGroup: "streams epoch", keyStreamsMember: "streams member", keyStreamsTargetMetadata: "streams target epoch",
+	keyStreamsTarget: "streams target", keyStreamsCurrent: "streams current", keyStreamsTopology: "streams topology",
 }
 
 // again writes down once more what the machine knows of a record's key.
@@ -186,6 +193,10 @@ func FuzzReplay(f *testing.F) {
 	sample := sampleGroup()
 	sample.legacyHash = true
 	sample.snapshot(func(key, value []byte) {
+		f.Add(key, value, false)
+		f.Add(key, value, true)
+	})
+	sampleStreamsGroup().snapshot(func(key, value []byte) {
 		f.Add(key, value, false)
 		f.Add(key, value, true)
 	})

@@ -92,6 +92,7 @@ type runner struct {
 	t        *testing.T
 	cfg      Config
 	settings ConsumerSettings
+	streams  StreamsSettings
 	topics   topicMap
 	topic    *coordtest.Topic
 	service  *Service
@@ -121,14 +122,14 @@ func testTopic(name string, n byte) TopicInfo {
 }
 
 func newRunner(t *testing.T) *runner {
-	r := &runner{t: t, settings: DefaultConsumerSettings, topics: topicMap{"t": testTopic("t", 1), "u": testTopic("u", 2)}, topic: coordtest.NewTopic(1), began: time.Now()}
+	r := &runner{t: t, settings: DefaultConsumerSettings, streams: DefaultStreamsSettings, topics: topicMap{"t": testTopic("t", 1), "u": testTopic("u", 2)}, topic: coordtest.NewTopic(1), began: time.Now()}
 	r.start()
 	return r
 }
 
 func (r *runner) start() {
 	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots(),
-		Settings: func(string) ConsumerSettings { return r.settings }})
+		Settings: func(string) ConsumerSettings { return r.settings }, StreamsSettings: func(string) StreamsSettings { return r.streams }})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -281,6 +282,8 @@ func init() {
 		"topic":     (*runner).changeTopic,
 		"hb":        (*runner).consumerHeartbeat,
 		"consumers": (*runner).describeConsumers,
+		"sh":        (*runner).streamsHeartbeat,
+		"streams":   (*runner).describeStreams,
 		"config":    (*runner).config,
 		"advance":   (*runner).advance,
 		"dump":      (*runner).dump,
@@ -625,6 +628,14 @@ func (r *runner) config(a args) []string {
 			r.cfg.OffsetMetadataMaxBytes = n
 		case "max-record":
 			r.cfg.MaxRecordBytes = n
+		case "streams-max-size":
+			r.cfg.StreamsMaxSize = n
+		case "streams-delay":
+			r.streams.InitialDelay = d
+		case "streams-interval":
+			r.streams.AssignmentInterval = d
+		case "standbys":
+			r.streams.StandbyReplicas = n
 		case "consumer-max-size":
 			r.cfg.ConsumerMaxSize = n
 		case "migration":
@@ -677,6 +688,10 @@ func dumpMachine(m *Machine, began time.Time, hard bool) []string {
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		if c, ok := m.groups[id].(*consumerGroup); ok {
 			out = append(out, dumpConsumers(m, c)...)
+			continue
+		}
+		if s, ok := m.groups[id].(*streamsGroup); ok {
+			out = append(out, dumpStreams(s)...)
 			continue
 		}
 		g := m.groups[id].(*classicGroup)
@@ -736,7 +751,10 @@ func (r *runner) records(a args) []string {
 }
 
 func describeRecord(t *testing.T, key, value []byte) string {
-	if key[1] > keyGroup {
+	switch {
+	case key[1] >= keyStreamsGroup:
+		return describeStreamsRecord(t, key, value)
+	case key[1] > keyGroup:
 		return describeConsumerRecord(t, key, value)
 	}
 	if key[1] == keyGroup {

@@ -20,13 +20,15 @@ import (
 // Topic is the internal topic that holds groups and offsets.
 const Topic = "__consumer_offsets"
 
-// Deps is what a Service works on; all of it but Settings and Snapshots is required.
+// Deps is what a Service works on; all of it but settings and Snapshots is required.
 type Deps struct {
 	Topic  coordinator.Topic // __consumer_offsets
 	Topics Topics
 	Logger *slog.Logger
 	// Settings are those of a consumer group as they are now; without it they are Kafka's defaults. It must not block.
 	Settings func(group string) ConsumerSettings
+	// StreamsSettings are those of a streams group, likewise.
+	StreamsSettings func(group string) StreamsSettings
 	// Snapshots says where the groups of each partition are written down from time to time. Without it, loading a partition reads its
 	// whole log.
 	Snapshots coordinator.Snapshots
@@ -60,7 +62,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if settings == nil {
 		settings = func(string) ConsumerSettings { return DefaultConsumerSettings }
 	}
-	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), Settings: settings, NewID: newUUID}}
+	streamsSettings := deps.StreamsSettings
+	if streamsSettings == nil {
+		streamsSettings = func(string) StreamsSettings { return DefaultStreamsSettings }
+	}
+	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), Settings: settings, StreamsSettings: streamsSettings, NewID: newUUID}}
 	if deps.Logger != nil {
 		s.env.Log = func(msg, group string, args ...any) {
 			deps.Logger.Debug("group", append([]any{"group", group, "event", msg}, args...)...)
@@ -150,6 +156,20 @@ func (s *Service) ConsumerGroupHeartbeat(client Client, req *kmsg.ConsumerGroupH
 func (s *Service) DescribeConsumerGroup(group string) *coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup] {
 	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup]) {
 		c.Answer(fx, m.DescribeConsumerGroup(group))
+	})
+}
+
+// StreamsGroupHeartbeat queues the request; see Machine.StreamsGroupHeartbeat.
+func (s *Service) StreamsGroupHeartbeat(client Client, req *kmsg.StreamsGroupHeartbeatRequest) *coordinator.Call[StreamsHeartbeat] {
+	return submit(s, req.Group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[StreamsHeartbeat]) {
+		c.Answer(fx, m.StreamsGroupHeartbeat(fx, client, req))
+	})
+}
+
+// DescribeStreamsGroup queues the request for one group; see Machine.DescribeStreamsGroup.
+func (s *Service) DescribeStreamsGroup(group string) *coordinator.Call[kmsg.StreamsGroupDescribeResponseGroup] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[kmsg.StreamsGroupDescribeResponseGroup]) {
+		c.Answer(fx, m.DescribeStreamsGroup(group))
 	})
 }
 
