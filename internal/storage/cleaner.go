@@ -68,10 +68,14 @@ type dirtySegment struct {
 	end base.Offset
 }
 
-// SetCleaner changes how logs are compacted, from the next round on.
+// SetCleaner changes how logs are compacted, from the next round on. A pause that is under way begins anew.
 func (e *Engine) SetCleaner(c CleanerConfig) {
 	c = c.withDefaults()
 	e.cleanerConfig.Store(&c)
+	select {
+	case e.cleanerSet <- struct{}{}:
+	default:
+	}
 }
 
 // runCleaner compacts what is due, looking every log.cleaner.backoff.ms.
@@ -82,6 +86,9 @@ func (e *Engine) runCleaner() {
 		case <-e.ctx.Done():
 			timer.Stop()
 			return
+		case <-e.cleanerSet:
+			timer.Stop()
+			continue
 		case <-timer.C:
 		}
 		if err := e.Compact(e.ctx); err != nil && e.ctx.Err() == nil {

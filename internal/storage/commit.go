@@ -25,6 +25,7 @@ func (e *Engine) expectCommitLocked(p *Partition) {
 func (e *Engine) Committed(group wal.Sequence) {
 	e.wakeMu.Lock()
 	defer e.wakeMu.Unlock()
+	e.committed.Store(uint64(group))
 	e.commitMu.Lock()
 	listed := e.uncommitted
 	e.uncommitted = e.committing[:0]

@@ -541,3 +541,38 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 		t.Fatalf("after a kill: %d bytes, %v; want %d", len(again), err, len(all))
 	}
 }
+
+// TestWhatARollEndsIsCompactedWithoutMoreAppends also changes the pause between looks while one is under way.
+func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
+	t.Parallel()
+	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, Compact: true, DeleteRetention: time.Hour})
+	cfg := testConfig(newFS(t), spec)
+	cfg.Cleaner.Backoff = time.Hour
+	e := open(t, cfg)
+	p := partition(t, e, spec.ID)
+	for i := range 2 { // the second batch does not fit into the segment of the first
+		b := record.NewBuilder(record.BuilderOptions{})
+		for range 20 {
+			b.Append(testTime+int64(i), []byte("key"), value(i, 20))
+		}
+		batch := b.Build(0)
+		h, err := record.ParseHeader(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
+		if err == nil {
+			err = e.Wait(t.Context(), at.Sequence)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := p.SizeBytes()
+	e.SetCleaner(CleanerConfig{Backoff: time.Millisecond})
+	for deadline := time.Now().Add(time.Minute); p.SizeBytes() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was compacted")
+		}
+	}
+}

@@ -47,12 +47,13 @@ type Engine struct {
 	folders folderClaims
 
 	// Making groups visible: see commit.go.
-	wakeMu      sync.Mutex   // serialises Committed and guards waking, wake and committing
-	waking      []*Watcher   //
-	wake        uint64       // counts the calls of Committed
-	committing  []*Partition // spare memory for uncommitted
-	commitMu    sync.Mutex   // guards uncommitted
-	uncommitted []*Partition // have entries in groups that are not yet durable
+	wakeMu      sync.Mutex    // serialises Committed and guards waking, wake and committing
+	waking      []*Watcher    //
+	wake        uint64        // counts the calls of Committed
+	committing  []*Partition  // spare memory for uncommitted
+	commitMu    sync.Mutex    // guards uncommitted
+	uncommitted []*Partition  // have entries in groups that are not yet durable
+	committed   atomic.Uint64 // the last group that Committed was told of
 
 	flusher  *flusher
 	diskFull atomic.Bool // the last flush or checkpoint found no room
@@ -70,6 +71,7 @@ type Engine struct {
 	unlinks      unlinkList
 
 	cleanerConfig atomic.Pointer[CleanerConfig]
+	cleanerSet    chan struct{} // holds a value when it was changed
 
 	highestProducer atomic.Int64
 
@@ -97,6 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		kick:       make(chan struct{}, 1),
 		relief:     make(chan struct{}, 1),
 
+		cleanerSet:  make(chan struct{}, 1),
 		damageFound: make(chan struct{}, 1),
 	}
 	e.highestProducer.Store(int64(base.NoProducerID))

@@ -49,7 +49,8 @@ func (p *Partition) sealableLocked() bool {
 		return false
 	}
 	next := p.segments[p.flushing+1]
-	return p.hwPos >= next.start && next.roll <= p.e.durable()
+	// The wal counts a group as durable only once committers were told of it, and it is they who have a segment sealed.
+	return p.hwPos >= next.start && next.roll <= max(p.e.durable(), wal.Sequence(p.e.committed.Load()))
 }
 
 // flush writes durable batches from the tail to the segments, in order: whole blocks, and the rest too where at least `least`
