@@ -161,6 +161,34 @@ func TestAGroupThatCannotSettleEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestKeysAreWrittenOnceAndAgain(t *testing.T) {
+	t.Parallel()
+	addr := broker(t)
+	one := topic(t, addr, 1)[0]
+	before, err := load.Size(t.Context(), addr, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := load.Set(t.Context(), addr, load.Topic(one.Topic), map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"}); err != nil {
+		t.Fatal(err)
+	}
+	written, err := load.Keyed{Partition: one, Keys: 1000, RecordBytes: 100, Connections: 2}.Run(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := load.Size(t.Context(), addr, one)
+	if err != nil || after-before != written.Bytes {
+		t.Errorf("the log has grown by %d bytes, the load says %+v (%v)", after-before, written, err)
+	}
+	records := written.Bytes - written.Batches*record.HeaderSize
+	if records < 2000*98 || records > 2000*102 {
+		t.Errorf("%d bytes of 2000 records", records)
+	}
+	if err := load.Set(t.Context(), addr, load.Topic(one.Topic), map[string]string{"no.such.setting": "1"}); err == nil {
+		t.Error("a setting that does not exist is taken")
+	}
+}
+
 func TestConsumersOfAGroupCommit(t *testing.T) {
 	t.Parallel()
 	addr := broker(t)

@@ -114,6 +114,9 @@ func figures() []Figure {
 		}
 	}
 	return append(table,
+		Figure{Name: "compact-mbps", Title: "compaction, 10 million keys", Unit: "MB/s", More: true, Target: atLeast(1.1)},
+		Figure{Name: "compact-memory", Title: "compaction, 10 million keys, resident memory", Unit: "MiB", Target: atMost(0.9)},
+		Figure{Name: "compact-cpu", Title: "compaction, 10 million keys, broker CPU", Unit: "s/GB"},
 		Figure{Name: "many-create", Title: "10,000 partitions, created and written once", Unit: "s"},
 		Figure{Name: "many-cpu", Title: "10,000 partitions, CPU at a steady 10 MB/s", Unit: "ms/s"},
 		Figure{Name: "many-memory", Title: "10,000 partitions, resident memory", Unit: "MiB"},
