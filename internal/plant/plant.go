@@ -55,6 +55,8 @@ const (
 	SkipCheckpointSync Bug = "skip-checkpoint-sync"
 	// NoCheckpointCRC believes any checkpoint.
 	NoCheckpointCRC Bug = "no-checkpoint-crc"
+	// SkipSyncAll lets a checkpoint count on a sync of everything that was not made.
+	SkipSyncAll Bug = "skip-sync-all"
 	// SkipSegmentFolderSync leaves the names of a new segment's files unsynced.
 	SkipSegmentFolderSync Bug = "skip-segment-folder-sync"
 	// UnlinkEarly unlinks segments that a checkpoint still lists.
@@ -123,7 +125,7 @@ const (
 var Bugs = []Bug{
 	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry, ReleaseEarly,
 	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
-	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, UnlinkEarly, RetainTooLittle,
+	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, SkipSyncAll, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/plant"
@@ -54,12 +55,6 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		_ = e.log.Release(next)
 	}
 	partitions := e.snapshot()
-	slices.SortFunc(partitions, func(a, b *Partition) int {
-		if c := strings.Compare(a.topic, b.topic); c != 0 {
-			return c
-		}
-		return int(a.id.Partition) - int(b.id.Partition)
-	})
 	carried, err := e.freeOldest(partitions, next)
 	if err != nil {
 		return err
@@ -69,15 +64,10 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		return err
 	}
 	file := &checkpointFile{From: next}
-	if err := e.inParallel(partitions, (*Partition).syncFlushed); err != nil {
+	captured, err := e.captureAll(partitions, next)
+	if err != nil {
+		e.abandonCapture(captured)
 		return err
-	}
-	captured := make([]*capture, len(partitions))
-	for i, p := range partitions {
-		if captured[i], err = p.capture(next); err != nil {
-			e.abandonCapture(captured[:i])
-			return fmt.Errorf("checkpoint of %v: %w", p, err)
-		}
 	}
 	removals := e.completeCheckpoint(file, captured)
 	if oldest := e.log.OldestLive(); file.From < e.released {
@@ -107,37 +97,27 @@ type capture struct {
 	waits   bool         // something of it is only in the wal
 	dropped []*droppedSegment
 	sealed  base.Offset // end of its sealed segments
+
+	unsynced *segment.Segment // written out and not synced, nil if there is nothing
 }
 
-// syncFlushed makes what is flushed of p durable, so that capture has little left to sync.
-func (p *Partition) syncFlushed() error {
+// capture brings p's files up to its flushed offset and writes down its state as of it. A partition that has not changed gives what it
+// gave last time. The files are durable when it returns, unless together is set: then syncTogether has to follow.
+func (p *Partition) capture(next wal.Sequence, together bool) (*capture, error) {
 	p.flushMu.Lock()
 	defer p.flushMu.Unlock()
-	return p.syncHeld()
-}
-
-// syncHeld is syncFlushed with p.flushMu held.
-func (p *Partition) syncHeld() error {
-	if !p.unsynced {
-		return nil
-	}
-	p.mu.Lock()
-	seg := p.segments[p.flushing].seg
-	p.mu.Unlock()
-	if err := seg.Sync(); err != nil {
-		return fmt.Errorf("sync a segment of %v: %w", p, err)
-	}
-	p.unsynced = false
-	return nil
-}
-
-// capture makes p's files durable and writes down its state as of its flushed offset. A partition that has not changed gives
-// what it gave last time.
-func (p *Partition) capture(next wal.Sequence) (*capture, error) {
-	p.flushMu.Lock()
-	defer p.flushMu.Unlock()
-	if err := p.syncHeld(); err != nil {
-		return nil, err
+	c := &capture{p: p}
+	switch {
+	case p.unsynced && together:
+		c.unsynced = p.flushedSegment()
+		if err := c.unsynced.WriteOut(); err != nil {
+			return nil, err
+		}
+	case p.unsynced:
+		if err := p.flushedSegment().Sync(); err != nil {
+			return nil, err
+		}
+		p.unsynced = false
 	}
 	p.flushed.sweep()
 	p.mu.Lock()
@@ -151,7 +131,7 @@ func (p *Partition) capture(next wal.Sequence) (*capture, error) {
 			seg.Shrink() // ten thousand idle partitions keep nothing that can be read again
 		}
 	}
-	c := &capture{p: p, encoded: p.encoded, dropped: slices.Clone(p.dropped), sealed: p.segments[p.flushing].base}
+	c.encoded, c.dropped, c.sealed = p.encoded, slices.Clone(p.dropped), p.segments[p.flushing].base
 	c.needed, c.waits = p.neededLocked()
 	return c, nil
 }
@@ -195,7 +175,7 @@ func (p *Partition) encodeLocked(next wal.Sequence) []byte {
 	if active.seg == nil {
 		r.Active = segment.Create(segment.Options{Base: active.base}).State()
 	} else {
-		r.Active = active.seg.State()
+		r.Active = active.seg.Current()
 	}
 	for _, d := range p.dropped {
 		r.Dropped = append(r.Dropped, d.state)
@@ -264,14 +244,27 @@ func (e *Engine) freeOldest(partitions []*Partition, next wal.Sequence) (carried
 	} else if e.log.LiveBytes() < e.cfg.WALMaxBytes/checkpointShare {
 		return 0, nil // nothing is short: blocks may go on filling
 	}
+	var old []*Partition
 	for _, p := range partitions {
+		if p.needsBefore(horizon) {
+			old = append(old, p)
+		}
+	}
+	if err := e.makeFolders(old); err != nil && !retriable(err) {
+		return 0, err
+	}
+	var mu sync.Mutex // guards carried
+	err = inParallel(reliefWorkers, old, func(p *Partition) error {
 		group, err := p.freeBefore(horizon)
 		if err != nil && !retriable(err) {
-			return 0, err
+			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		carried = max(carried, group)
-	}
-	return carried, nil
+		return nil
+	})
+	return carried, err
 }
 
 // freeBefore makes p independent of the wal before horizon: a large rest is flushed, a small one copied forward.

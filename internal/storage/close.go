@@ -82,7 +82,13 @@ func (e *Engine) waitAll(ctx context.Context) error {
 
 // settle makes the data folder one that needs no replay: everything in segments, with the files that Kafka's tools expect.
 func (e *Engine) settle(ctx context.Context) error {
-	settle := func() error { return e.inParallel(e.snapshot(), (*Partition).settle) }
+	settle := func() error {
+		partitions := e.snapshot()
+		if err := e.makeFolders(partitions); err != nil {
+			return err
+		}
+		return inParallel(syncsAtOnce, partitions, (*Partition).settle)
+	}
 	err := settle()
 	if errors.Is(err, errFolderTaken) { // by a topic deleted just now: a checkpoint without it makes room
 		if err = e.checkpoint(ctx); err == nil {
@@ -102,18 +108,17 @@ func (e *Engine) settle(ctx context.Context) error {
 	return e.checkpoint(ctx)
 }
 
-// inParallel calls f for each partition, several at a time: what it waits for are syncs, which the disk merges. It returns the first
-// error.
-func (e *Engine) inParallel(partitions []*Partition, f func(*Partition) error) error {
+// inParallel calls f for each partition in order, some at a time, and returns the first error.
+func inParallel(atOnce int, partitions []*Partition, f func(*Partition) error) error {
 	var g errgroup.Group
-	g.SetLimit(syncsAtOnce)
+	g.SetLimit(atOnce)
 	for _, p := range partitions {
 		g.Go(func() error { return f(p) })
 	}
 	return g.Wait()
 }
 
-// syncsAtOnce is how many partitions are synced at a time for a checkpoint.
+// syncsAtOnce is how many partitions are synced at a time for a checkpoint: the disk merges the syncs.
 const syncsAtOnce = 16
 
 func (p *Partition) settle() error {
@@ -125,7 +130,7 @@ func (p *Partition) settle() error {
 	p.mu.Lock()
 	changed, end, epochs, deleted := p.changed, p.flushedEnd, p.epochs, p.deleted
 	p.mu.Unlock()
-	if !p.folder || !changed || deleted {
+	if p.folder != folderDurable || !changed || deleted {
 		return nil
 	}
 	fs, dir := p.e.cfg.FS, p.dir()

@@ -45,6 +45,9 @@ type Config struct {
 	Cleaner CleanerConfig
 	// OpenFiles bounds the descriptors of segment files. Default 1,024.
 	OpenFiles int
+	// SyncAllFrom is from how many partitions on a checkpoint, and whatever makes folders, syncs the whole file system once instead of each
+	// file, where it can. Default 64.
+	SyncAllFrom int
 	// Partitions lists the partitions that the metadata knows. Those that have no data yet cost no files.
 	Partitions []PartitionSpec
 	// Tombstones holds the ids of deleted topics: what the log still says of them is dropped.
@@ -101,6 +104,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.RetentionInterval = cmp.Or(c.RetentionInterval, 5*time.Minute)
 	c.IdleFlush = cmp.Or(c.IdleFlush, 30*time.Second)
 	c.OpenFiles = cmp.Or(c.OpenFiles, 1024)
+	c.SyncAllFrom = cmp.Or(c.SyncAllFrom, 64)
 	c.Cleaner = c.Cleaner.withDefaults()
 	if c.Logger == nil {
 		c.Logger = discardLogger

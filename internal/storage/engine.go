@@ -55,11 +55,12 @@ type Engine struct {
 	uncommitted []*Partition  // have entries in groups that are not yet durable
 	committed   atomic.Uint64 // the last group that Committed was told of
 
-	flusher  *flusher
-	diskFull atomic.Bool // the last flush or checkpoint found no room
-	fullTold atomic.Bool // that a flush found no room was logged, and none has found room since
-	stalled  stalledList
-	relief   chan struct{} // holds a value when relieve should look
+	flusher   *flusher
+	diskFull  atomic.Bool // the last flush or checkpoint found no room
+	fullTold  atomic.Bool // that a flush found no room was logged, and none has found room since
+	stalled   stalledList
+	syncsEach atomic.Bool   // the file system cannot sync everything at once
+	relief    chan struct{} // holds a value when relieve should look
 
 	// Checkpoints: see checkpoint.go.
 	checkpointMu sync.Mutex   // one at a time

@@ -277,30 +277,47 @@ func (p *Partition) openForWrite(s *segmentRef) error {
 	return nil
 }
 
+// folderState is how far a partition's folder has been made.
+type folderState uint8
+
+const (
+	folderNone    folderState = iota
+	folderDraft               // it is there, and names its owner, but a power loss may take it away: nothing may be put into it
+	folderDurable             // it is there for good, and is ours
+)
+
 // makeFolder makes the partition's folder and says in it whose it is.
 func (p *Partition) makeFolder() error {
-	if p.folder {
+	if p.folder == folderDurable {
 		return nil
 	}
+	if err := p.draftFolder(segment.WritePartitionMetadata); err != nil {
+		return err
+	}
+	if err := disk.SyncDir(p.e.cfg.FS, p.e.topicsDir()); err != nil {
+		return err
+	}
+	p.folder = folderDurable
+	return nil
+}
+
+// draftFolder makes the partition's folder, and has write say in it whose it is.
+func (p *Partition) draftFolder(write func(fs disk.FS, dir string, id base.TopicID) error) error {
 	dir := p.dir()
 	if p.e.folders.taken(p.folderName()) {
 		p.e.kickCheckpoint()
 		return fmt.Errorf("%w: %s", errFolderTaken, dir)
 	}
-	fs := p.e.cfg.FS
 	if err := p.clearFolder(dir); err != nil {
 		return err
 	}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
+	if err := p.e.cfg.FS.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := segment.WritePartitionMetadata(fs, dir, p.id.ID); err != nil {
+	if err := write(p.e.cfg.FS, dir, p.id.ID); err != nil {
 		return err
 	}
-	if err := disk.SyncDir(fs, p.e.topicsDir()); err != nil {
-		return err
-	}
-	p.folder = true
+	p.folder = folderDraft
 	return nil
 }
 

@@ -12,6 +12,10 @@ const (
 	// flushWorkers is how many partitions are flushed at a time: one direct write keeps a disk busy, the second hides the
 	// bookkeeping between writes.
 	flushWorkers = 2
+	// reliefWorkers is how many partitions are flushed at a time when memory runs short. Their pieces are smaller than a block.
+	reliefWorkers = 4
+	// reliefChunk is how many partitions get their folders at a time then.
+	reliefChunk = 128
 	// expiryInterval is the time between looks for expired producers (producer.id.expiration.check.interval.ms).
 	expiryInterval = 10 * time.Minute
 )
@@ -168,31 +172,43 @@ func (e *Engine) flushIdle(now time.Time) {
 	}
 }
 
-// relieve makes room in the tail's budget while appends wait for it: first what is flushed already is forgotten, then the
-// partitions with most to flush are flushed, down to the last batch.
+// relieve makes room in the tail's budget before appends have to wait for it: first what is flushed already is forgotten, then the
+// partitions with most to flush are flushed, down to the last batch and several at a time, until there is room to spare.
 func (e *Engine) relieve() {
 	partitions := e.snapshot()
+	waiting := make(map[*Partition]int64, len(partitions))
 	for _, p := range partitions {
 		p.forgetFlushed()
 		p.shrinkTail()
-	}
-	waiting := make(map[*Partition]int64, len(partitions))
-	for _, p := range partitions {
 		p.mu.Lock()
 		waiting[p] = p.hwPos - p.flushedPos
 		p.mu.Unlock()
 	}
 	slices.SortFunc(partitions, func(a, b *Partition) int { return cmp.Compare(waiting[b], waiting[a]) })
-	for _, p := range partitions {
-		if e.pool.Waiting() == 0 || waiting[p] == 0 || e.ctx.Err() != nil {
+	for some := range slices.Chunk(partitions, reliefChunk) {
+		if waiting[some[0]] == 0 || e.pool.Relieved() || e.ctx.Err() != nil {
 			return
 		}
-		err := p.flush(1)
-		e.flushed(p, err)
-		if err != nil && !errors.Is(err, errFolderTaken) {
+		err := e.makeFolders(some)
+		if err == nil {
+			err = inParallel(reliefWorkers, some, func(p *Partition) error {
+				if waiting[p] == 0 || e.pool.Relieved() {
+					return nil
+				}
+				err := p.flush(1)
+				e.flushed(p, err)
+				p.forgetFlushed()
+				if errors.Is(err, errFolderTaken) {
+					err = nil
+				}
+				return err
+			})
+		} else {
+			e.flushed(some[0], err)
+		}
+		if err != nil {
 			return
 		}
-		p.forgetFlushed()
 	}
 }
 

@@ -60,7 +60,8 @@ func (e *Engine) recover(ctx context.Context) error {
 		return err
 	}
 	log, err := wal.Open(ctx, wal.Config{
-		FS: fs, Dir: e.path(walFolder), MaxBytes: e.cfg.WALMaxBytes, FileBytes: e.cfg.WALFileBytes, Mode: e.cfg.AckMode,
+		OnFull: e.kickCheckpoint,
+		FS:     fs, Dir: e.path(walFolder), MaxBytes: e.cfg.WALMaxBytes, FileBytes: e.cfg.WALFileBytes, Mode: e.cfg.AckMode,
 		MinFreeBytes: e.cfg.MinFreeBytes, FullWait: spaceWait, Logger: e.cfg.Logger, OnDamage: r.damaged,
 	}, c.From, r.replay)
 	if err != nil {
@@ -150,7 +151,9 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	p.flushed = rec.Producers
 	p.flushed.expiry = p.e.cfg.ProducerExpiry
 	p.producers = p.flushed.clone()
-	p.folder = len(rec.Sealed) > 0 || rec.Active.Size > 0
+	if len(rec.Sealed) > 0 || rec.Active.Size > 0 {
+		p.folder = folderDurable
+	}
 	p.covered = rec.Active.Size > 0
 	p.encoded = rec.appendTo(nil) // until something changes
 	p.cleaner = cleanerState{
@@ -555,7 +558,7 @@ func (r *recovery) reportFolders() error {
 	}
 	known := make(map[string]bool, len(names))
 	for _, p := range e.partitions {
-		known[p.folderName()] = p.folder // one that no checkpoint knows may be another topic's of the same name
+		known[p.folderName()] = p.folder == folderDurable // one that no checkpoint knows may be another topic's of the same name
 	}
 	for _, gone := range e.removals {
 		known[folderOf(gone.Topic, gone.ID.Partition)] = true
@@ -591,14 +594,19 @@ func (r *recovery) unknownFolder(name string) (removed bool, err error) {
 		return false, nil
 	}
 	dir := r.e.cfg.FS.PathJoin(r.e.topicsDir(), name)
-	if names, err := r.e.cfg.FS.List(dir); err == nil && len(names) == 0 {
-		return true, r.e.cfg.FS.Remove(dir) // made just before the end of an earlier life
-	}
 	id, err := segment.ReadPartitionMetadata(r.e.cfg.FS, dir)
+	if names, lerr := r.e.cfg.FS.List(dir); err != nil && lerr == nil && !slices.ContainsFunc(names, holdsData) {
+		return true, r.e.cfg.FS.RemoveAll(dir) // made just before the end of an earlier life
+	}
 	if err != nil || !r.e.buried(id) {
 		return false, nil
 	}
 	return true, r.e.removeFolder(removal{ID: base.TopicIDPartition{ID: id, Partition: int32(number)}, Topic: name[:dash]})
+}
+
+// holdsData tells files of records from the one that names a folder's owner.
+func holdsData(name string) bool {
+	return name != segment.PartitionMetadataFile && name != segment.PartitionMetadataFile+".tmp"
 }
 
 // removeBuried unlinks a folder that was renamed for removal and whose topic has a tombstone.

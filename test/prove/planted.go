@@ -50,6 +50,7 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.SkipCheckpointSync:       {{"power-loss", 600}},
 	plant.NoCheckpointCRC:          {{"bit-rot", 0}},
 	plant.SkipSegmentFolderSync:    {{"power-loss", 600}},
+	plant.SkipSyncAll:              {{"power-loss", 600}},
 	plant.UnlinkEarly:              {{"power-loss", 600}},
 	plant.RetainTooLittle:          {{"power-loss-broker", 500}},
 	plant.UnloggedLogStart:         {{"power-loss", 300}},

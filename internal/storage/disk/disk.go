@@ -28,6 +28,12 @@ type FS interface {
 
 	// Truncate makes the file size bytes long, cutting it or extending it with zeros. It does not sync. The file must not be open.
 	Truncate(name string, size int64) error
+
+	// SyncAll makes durable everything that was written so far to the file system that dir is in: the bytes of files, open or not, and
+	// names. It costs about as much as a few syncs, however many files there are.
+	//
+	// It returns errors.ErrUnsupported, and has done nothing, where that cannot be had or its errors would not be told.
+	SyncAll(dir string) error
 }
 
 // DirectOptions says how OpenDirect opens a file.
@@ -167,6 +173,9 @@ func (w wrapped) OpenDirect(name string, opts DirectOptions) (DirectFile, error)
 	}
 	return &bufferedFile{f: f, synced: opts.Synced}, nil
 }
+
+// SyncAll is not to be had.
+func (w wrapped) SyncAll(string) error { return errors.ErrUnsupported }
 
 // Truncate rewrites the file, as vfs cannot cut one: it copies what stays to a temporary file, syncs it and renames it.
 func (w wrapped) Truncate(name string, size int64) error {

@@ -89,6 +89,23 @@ func WritePartitionMetadata(fs disk.FS, dir string, id base.TopicID) error {
 	return replaceFile(fs, dir, PartitionMetadataFile, formatPartitionMetadata(id))
 }
 
+// DraftPartitionMetadata is WritePartitionMetadata without its syncs: until disk.FS.SyncAll a power loss may leave anything of the file.
+func DraftPartitionMetadata(fs disk.FS, dir string, id base.TopicID) error {
+	path := fs.PathJoin(dir, PartitionMetadataFile)
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(formatPartitionMetadata(id))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
 // ReadPartitionMetadata reads partition.metadata. Errors: of the file system (a missing file among them), and *DamageError.
 func ReadPartitionMetadata(fs disk.FS, dir string) (base.TopicID, error) {
 	var id base.TopicID

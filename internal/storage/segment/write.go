@@ -25,7 +25,8 @@ type writing struct {
 	align   int      // of the log's direct writes, 0 before the first
 	trimmed bool     // what an earlier life may have left behind the files' ends is gone
 	listed  bool     // the files are in the folder, durably
-	dirty   bool     // something was written since the last Sync
+	dirty   bool     // something was written since the last Sync or WriteOut
+	out     *State   // what the last WriteOut wrote and nobody has synced, nil if there is nothing
 	checked bool     // the last block is what the state says, or was given up
 	sealing *State   // what Seal has begun to write
 	views   [][]byte // spare memory of writeViews
@@ -342,7 +343,7 @@ func (s *Segment) RestoreRagged(pos int64, data []byte) error {
 // Shrink drops what can be read again, for a segment that has gone idle. It does nothing while something is not synced. For the
 // goroutine that writes.
 func (s *Segment) Shrink() {
-	if s.writing.dirty {
+	if s.writing.dirty || s.writing.out != nil {
 		return
 	}
 	s.mu.Lock()
@@ -363,30 +364,65 @@ func (s *Segment) Sync() error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	if !s.writing.dirty {
+	if !s.writing.dirty && s.writing.out == nil {
 		return nil
 	}
 	if err := s.sync(); err != nil {
 		return s.fail(fmt.Errorf("sync segment %d: %w", s.o.Base, err))
 	}
-	s.writing.dirty = false
+	s.writing.dirty, s.writing.out = false, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.synced = s.current
 	return nil
 }
 
-func (s *Segment) sync() error {
+// WriteOut is Sync without the syncs, for many segments at a time: disk.FS.SyncAll and then Synced follow. Sync may come in between.
+func (s *Segment) WriteOut() error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	if !s.writing.dirty {
+		return nil
+	}
+	if err := s.writeFiles(false); err != nil {
+		return s.fail(fmt.Errorf("write segment %d: %w", s.o.Base, err))
+	}
+	st := s.Current()
+	s.writing.dirty, s.writing.out = false, &st
+	return nil
+}
+
+// Synced says that what WriteOut wrote is durable, names included. It reports whether nothing was written since.
+func (s *Segment) Synced() bool {
+	if s.writing.out != nil {
+		s.mu.Lock()
+		s.synced = *s.writing.out
+		s.mu.Unlock()
+		s.writing.out, s.writing.listed = nil, true
+	}
+	return !s.writing.dirty
+}
+
+// writeFiles brings the files up to the state, and syncs each of them if sync is set.
+func (s *Segment) writeFiles(sync bool) error {
 	if err := s.trim(); err != nil {
 		return err
 	}
-	if err := s.syncLog(); err != nil {
+	if err := s.writeLogEnd(sync); err != nil {
 		return err
 	}
 	for _, l := range s.ledgers() {
-		if err := s.syncLedger(l); err != nil {
+		if err := s.writeLedger(l, sync); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s *Segment) sync() error {
+	if err := s.writeFiles(true); err != nil {
+		return err
 	}
 	if s.writing.listed {
 		return nil
@@ -401,12 +437,15 @@ func (s *Segment) sync() error {
 	return nil
 }
 
-// syncLog writes the ragged end through the page cache, exactly as long as it is, and syncs the log. Direct writes of its block
-// never meet a dirty page, because nothing but this writes one.
-func (s *Segment) syncLog() error {
+// writeLogEnd writes the ragged end through the page cache, exactly as long as it is, and syncs the log if sync is set. A direct write of
+// its block meets a dirty page only between WriteOut and Synced; the kernel writes that out first.
+func (s *Segment) writeLogEnd(sync bool) error {
 	s.mu.RLock()
 	ragged, size := s.ragged, s.current.Size
 	s.mu.RUnlock()
+	if len(ragged) == 0 && !sync {
+		return nil
+	}
 	if len(ragged) == 0 {
 		f, err := s.o.Files.acquire(s, logSuffix, true, false)
 		if err != nil {
@@ -418,32 +457,32 @@ func (s *Segment) syncLog() error {
 		}
 		return syncFailed(f.direct.SyncData())
 	}
-	return s.writeSynced(logSuffix, ragged, size-int64(len(ragged)))
+	return s.writeCached(logSuffix, ragged, size-int64(len(ragged)), sync)
 }
 
-// syncLedger appends a ledger's new entries. The file is made even when there are none, as Kafka expects all of them but the
+// writeLedger appends a ledger's new entries. The file is made even when there are none, as Kafka expects all of them but the
 // transaction index.
-func (s *Segment) syncLedger(l *ledger) error {
+func (s *Segment) writeLedger(l *ledger, sync bool) error {
 	entries, at := l.pending()
 	data, pos := entries, at
 	if l == s.side && at == sidecarHeaderSize {
 		data, pos = append(sidecarHeader(s.o.Base), entries...), 0
 	}
-	if len(entries) == 0 && (s.writing.listed || l == s.txn) {
+	if len(entries) == 0 && (l == s.txn && at == 0 || (s.writing.listed || l == s.txn) && (!sync || s.writing.out == nil)) {
 		return nil
 	}
 	if l == s.txn && at == 0 {
 		s.writing.listed = false // the transaction index may begin long after the other files
 	}
-	if err := s.writeSynced(l.suffix, data, pos); err != nil {
+	if err := s.writeCached(l.suffix, data, pos, sync); err != nil {
 		return err
 	}
 	l.flushed(entries)
 	return nil
 }
 
-// writeSynced writes through the page cache and syncs the file.
-func (s *Segment) writeSynced(suffix string, data []byte, pos int64) error {
+// writeCached writes through the page cache, and syncs the file if sync is set.
+func (s *Segment) writeCached(suffix string, data []byte, pos int64, sync bool) error {
 	f, err := s.o.FS.OpenReadWrite(s.path(suffix), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -452,7 +491,7 @@ func (s *Segment) writeSynced(suffix string, data []byte, pos int64) error {
 		// vfs allows a write to change what it is given: never hand it bytes that readers use.
 		_, err = f.WriteAt(bytes.Clone(data), pos)
 	}
-	if err == nil && !plant.On(plant.SkipSegmentSync) {
+	if err == nil && sync && !plant.On(plant.SkipSegmentSync) {
 		err = syncFailed(f.SyncData())
 	}
 	if cerr := f.Close(); err == nil {
@@ -518,7 +557,7 @@ func (s *Segment) Seal() error {
 			return s.fail(fmt.Errorf("seal segment %d: %w", s.o.Base, err))
 		}
 	}
-	s.writing.dirty, s.writing.sealing = false, nil
+	s.writing.dirty, s.writing.out, s.writing.sealing = false, nil, nil
 	s.mu.Lock()
 	s.current, s.synced = st, st
 	s.mu.Unlock()
@@ -532,5 +571,5 @@ func (s *Segment) finish(st State) error {
 		return err
 	}
 	_, end := s.side.pending()
-	return s.writeSynced(sidecarSuffix, sidecarFooter(st), end)
+	return s.writeCached(sidecarSuffix, sidecarFooter(st), end, true)
 }

@@ -75,9 +75,9 @@ func (p *Pool) Resident() int64 {
 	return p.held + p.memory.idle
 }
 
-// Pressure returns a channel that is signalled when an Acquire begins to wait and when bytes are appended while one waits, so
-// that whoever flushes tails can go further than it otherwise would (remainders of less than a block, say). One signal may
-// stand for many of these.
+// Pressure returns a channel that is signalled when little of the budget is left (less than an eighth), when an Acquire begins to wait
+// and when bytes are appended while one waits, so that whoever flushes tails can go further than it otherwise would (remainders of less
+// than a block, say), until Relieved. One signal may stand for many of these.
 func (p *Pool) Pressure() <-chan struct{} { return p.pressure }
 
 // Waiting returns how many calls of Acquire are waiting.
@@ -85,6 +85,13 @@ func (p *Pool) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waiters.Len()
+}
+
+// Relieved reports whether there is room to spare again: a quarter of the budget, and nobody waits.
+func (p *Pool) Relieved() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiters.Len() == 0 && p.reserved+p.held <= p.budget/4*3
 }
 
 // Acquire reserves bytes of the budget. It waits, in order of arrival, until releases have made room. So that a batch larger
@@ -101,8 +108,7 @@ func (p *Pool) Acquire(ctx context.Context, bytes int) error {
 		p.mu.Unlock()
 		return ErrClosed
 	}
-	if p.waiters.Len() == 0 && p.fitsLocked(int64(bytes)) {
-		p.reserved += int64(bytes)
+	if p.reserveLocked(int64(bytes)) {
 		p.mu.Unlock()
 		return nil
 	}
@@ -129,6 +135,18 @@ func (p *Pool) Acquire(ctx context.Context, bytes int) error {
 	}
 	p.grantLocked()
 	return context.Cause(ctx)
+}
+
+// reserveLocked reserves bytes if nobody is first and there is room.
+func (p *Pool) reserveLocked(bytes int64) bool {
+	if p.waiters.Len() > 0 || !p.fitsLocked(bytes) {
+		return false
+	}
+	p.reserved += bytes
+	if p.reserved+p.held > p.budget/8*7 {
+		p.signalLocked()
+	}
+	return true
 }
 
 func (p *Pool) fitsLocked(bytes int64) bool {

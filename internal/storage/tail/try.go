@@ -4,11 +4,7 @@ package tail
 func (p *Pool) TryAcquire(bytes int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.waiters.Len() > 0 || !p.fitsLocked(int64(bytes)) {
-		return false
-	}
-	p.reserved += int64(bytes)
-	return true
+	return !p.closed && p.reserveLocked(int64(bytes))
 }
 
 // Overdraw reserves bytes whatever the budget says. It is for recovery, where what is in the wal has to go somewhere; the wal's

@@ -162,6 +162,9 @@ func (l *Log) reserve(ctx context.Context, entries, bytes int, carry bool) (Rese
 	l.stats.FullWaits++
 	l.mu.Unlock()
 	signal(l.wakeK)
+	if l.cfg.OnFull != nil {
+		l.cfg.OnFull()
+	}
 	if err := l.await(ctx, w); err != nil {
 		return Reservation{}, err
 	}

@@ -127,6 +127,9 @@ type Config struct {
 	// is whole; if it returns an error, Open fails with it. If OnDamage is nil, Open fails with the CorruptError.
 	OnDamage func(*CorruptError) error
 
+	// OnFull is called when a reservation begins to wait for room, so that whoever can Release may do so. It must not block. May be nil.
+	OnFull func()
+
 	// Logger gets rare messages of the life of the wal. Default: none.
 	Logger *slog.Logger
 }

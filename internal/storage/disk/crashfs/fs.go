@@ -29,13 +29,14 @@ const (
 	OpResize         // changing a file's size
 	OpSync           // syncing a file
 	OpSyncDir        // syncing a folder
+	OpSyncAll        // syncing everything
 	OpRename
 	OpRemove
 )
 
 // String is the operation's name.
 func (k OpKind) String() string {
-	return [...]string{"none", "read", "open", "list", "create", "mkdir", "write", "resize", "sync", "sync-dir", "rename", "remove"}[k]
+	return [...]string{"none", "read", "open", "list", "create", "mkdir", "write", "resize", "sync", "sync-dir", "sync-all", "rename", "remove"}[k]
 }
 
 // Changes reports whether the operation changes or syncs something, so that a power loss after it may differ from one before.
@@ -319,6 +320,17 @@ func (fs *FS) Truncate(name string, size int64) error {
 			return syscall.EISDIR
 		}
 		n.truncate(size)
+		return nil
+	})
+}
+
+// SyncAll makes everything durable.
+func (fs *FS) SyncAll(dir string) error {
+	return fs.change(Op{Kind: OpSyncAll, Path: dir}, func() error {
+		if _, err := fs.find(dir); err != nil {
+			return err
+		}
+		fs.syncAllLocked()
 		return nil
 	})
 }

@@ -69,6 +69,22 @@ func (fs *FS) sync(f *file) error {
 	return nil
 }
 
+// syncAllLocked makes everything durable.
+func (fs *FS) syncAllLocked() {
+	for _, c := range fs.changes {
+		c.applyTo(func(d *node) map[string]*node { return d.synced })
+	}
+	fs.changes = nil
+	var walk func(n *node)
+	walk = func(n *node) {
+		n.syncData()
+		for _, c := range n.children {
+			walk(c)
+		}
+	}
+	walk(fs.root)
+}
+
 // syncDirLocked commits the changes that touch dir. If one of them is a rename to or from another folder, everything is committed, as
 // a journal would.
 func (fs *FS) syncDirLocked(dir *node) {
