@@ -24,10 +24,12 @@ type session struct {
 	refused int         // appends that got ErrNoSpace
 }
 
-func newSession(t *testing.T) *session {
+// newSession makes the n-th session: every other one syncs everything at once.
+func newSession(t *testing.T, n int) *session {
 	t.Helper()
 	s := &session{fs: newFS(t)}
 	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 5000}), testSpec('b', 0, LogConfig{SegmentBytes: 5000}))
+	s.cfg.SyncAllFrom = 1 + n%2*100
 	s.cfg.WALMaxBytes, s.cfg.WALFileBytes, s.cfg.TailBytes = 1<<20, 64<<10, 1<<20
 	return s
 }
@@ -133,7 +135,7 @@ func TestAnErrorFromEveryCall(t *testing.T) {
 	step := proof.Times(t, 7, 1, 1)
 	kinds := map[crashfs.OpKind]int{}
 	for n := 0; ; n += step {
-		s := newSession(t)
+		s := newSession(t, n)
 		var mu sync.Mutex // guards calls and hit
 		calls, hit := 0, crashfs.Op{}
 		s.fs.SetFault(func(op crashfs.Op) error {
@@ -174,7 +176,7 @@ func TestAFullDiskAtEveryCall(t *testing.T) {
 	step := proof.Times(t, 7, 1, 1)
 	refused := 0
 	for n := 0; ; n += step {
-		s := newSession(t)
+		s := newSession(t, n)
 		var mu sync.Mutex // guards calls
 		calls, full := 0, false
 		s.fs.SetHook(func(crashfs.Op) {

@@ -46,6 +46,7 @@ func (w *workload) batchesFrom(pos int64) ([]byte, []BatchMeta) {
 // run goes on from s until the segment is sealed, or until an error.
 func (w *workload) run(s *Segment) error {
 	rest, todo := w.batchesFrom(s.Size())
+	var out *checkpoint // written out, not synced
 	for len(todo) > 0 {
 		n, size := 1+w.rng.IntN(min(len(todo), 1+w.rng.IntN(30))), 0
 		for _, b := range todo[:n] {
@@ -55,11 +56,29 @@ func (w *workload) run(s *Segment) error {
 			return err
 		}
 		rest, todo = rest[size:], todo[n:]
-		if w.rng.IntN(2) > 0 {
+		if out != nil && w.rng.IntN(2) > 0 {
+			if err := w.o.FS.SyncAll(w.o.Dir); err != nil {
+				return err
+			}
+			s.Synced()
+			w.saved, out = *out, nil
 			continue
 		}
-		if err := w.checkpoint(s, s.Sync); err != nil {
-			return err
+		switch w.rng.IntN(4) {
+		case 0:
+			if err := w.checkpoint(s, s.Sync); err != nil {
+				return err
+			}
+			out = nil
+		case 1:
+			if err := s.WriteOut(); err != nil {
+				return err
+			}
+			pos, ragged, err := s.RaggedBytes()
+			if err != nil {
+				return err
+			}
+			out = &checkpoint{s.Current(), pos, ragged}
 		}
 	}
 	w.sealed = true
@@ -223,7 +242,7 @@ func TestAFailedOperationStopsTheSegment(t *testing.T) {
 		left := n
 		failedAt := ""
 		fs.SetFault(func(op crashfs.Op) error {
-			if !op.Kind.Changes() {
+			if !op.Kind.Changes() || op.Kind == crashfs.OpSyncAll { // that is the caller's to fail with
 				return nil
 			}
 			left--

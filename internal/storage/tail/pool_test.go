@@ -27,6 +27,32 @@ func waiting(c <-chan error) bool {
 	}
 }
 
+func TestPressureBeginsBeforeAnybodyWaits(t *testing.T) {
+	t.Parallel()
+	p := NewPool(800)
+	defer p.Close()
+	mustAcquire(t, p, 700)
+	select {
+	case <-p.Pressure():
+		t.Error("pressure while an eighth is left")
+	default:
+	}
+	mustAcquire(t, p, 1)
+	select {
+	case <-p.Pressure():
+	default:
+		t.Error("no pressure with less than an eighth left")
+	}
+	if p.Relieved() {
+		t.Error("relieved with 701 of 800 in use")
+	}
+	p.Unacquire(101)
+	if !p.Relieved() {
+		t.Error("not relieved with a quarter left")
+	}
+	p.Unacquire(600)
+}
+
 func TestAcquireWaitsInOrderOfArrival(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,0 +1,104 @@
+package storage
+
+import (
+	"math"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+)
+
+// A full wal asks for a checkpoint itself, whatever the last one found: before, one that ended with most of the wal in use set the mark for
+// the next beyond what fits, and appends were refused after five seconds.
+func TestAFullWALAsksForACheckpoint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spec := testSpec('a', 0, LogConfig{})
+		e := open(t, testConfig(newFS(t), spec))
+		e.trigger.Store(math.MaxInt64)
+		p := partition(t, e, spec.ID)
+		began := time.Now()
+		for i := range 3000 { // 12 MB through a wal of 4 MiB
+			batch, h := makeBatch(batchSpec{size: 4000, seed: i})
+			at, err := p.Append(t.Context(), batch, h, AppendOptions{})
+			if err != nil {
+				t.Fatalf("append %d: %v", i, err)
+			}
+			if err := e.Wait(t.Context(), at.Sequence); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took >= spaceWait {
+			t.Errorf("it took %s", took)
+		}
+		closeEngine(t, e)
+	})
+}
+
+// A hundred partitions get their folders for one sync, and a checkpoint of them all is another.
+func TestManyPartitionsAreSyncedTogether(t *testing.T) {
+	t.Parallel()
+	const n = 100
+	specs := make([]PartitionSpec, n)
+	for i := range specs {
+		specs[i] = testSpec('a', int32(i), LogConfig{})
+	}
+	for _, together := range []bool{true, false} {
+		fs := newFS(t)
+		cfg := testConfig(fs, specs...)
+		if !together {
+			cfg.SyncAllFrom = n + 1
+		}
+		e := open(t, cfg)
+		for i, s := range specs {
+			mustAppend(t, partition(t, e, s.ID), batchSpec{size: 700, seed: i})
+		}
+		count := map[crashfs.OpKind]int{}
+		var mu sync.Mutex // guards count
+		fs.SetHook(func(op crashfs.Op) {
+			mu.Lock()
+			defer mu.Unlock()
+			count[op.Kind]++
+		})
+		closeEngine(t, e)
+		fs.SetHook(nil)
+		synced := count[crashfs.OpSync] + count[crashfs.OpSyncDir]
+		if together && (count[crashfs.OpSyncAll] != 2 || synced > 2*n+10) || !together && (count[crashfs.OpSyncAll] != 0 || synced < 4*n) {
+			t.Errorf("together %t: %v", together, count)
+		}
+		e = open(t, cfg)
+		for _, s := range specs {
+			if o := partition(t, e, s.ID).Offsets(); o.LogEnd != 1 {
+				t.Fatalf("%v ends at %d", s.ID, o.LogEnd)
+			}
+		}
+		closeEngine(t, e)
+	}
+}
+
+// An error of the one sync ends the engine, even that of a full disk: nobody knows what has been written.
+func TestAFailedSyncOfEverythingEndsTheEngine(t *testing.T) {
+	t.Parallel()
+	spec := testSpec('a', 0, LogConfig{})
+	fs := newFS(t)
+	cfg := testConfig(fs, spec)
+	cfg.SyncAllFrom = 1
+	e := open(t, cfg)
+	mustAppend(t, partition(t, e, spec.ID), batchSpec{size: 700})
+	if err := partition(t, e, spec.ID).flush(1); err != nil {
+		t.Fatal(err)
+	}
+	fs.SetFault(func(op crashfs.Op) error {
+		if op.Kind == crashfs.OpSyncAll {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	if err := e.Checkpoint(t.Context()); err == nil || retriable(err) {
+		t.Errorf("the checkpoint: %v", err)
+	}
+	fs.SetFault(nil)
+}
