@@ -119,6 +119,10 @@ const (
 	CleanedTooFar Bug = "cleaned-too-far"
 	// SwapNotLogged compacts segments without a word of it in the wal.
 	SwapNotLogged Bug = "swap-not-logged"
+	// TaskTwice gives a task of a streams group to a member before its former one has given it back.
+	TaskTwice Bug = "task-twice"
+	// LeaverUnnoticed does not assign the tasks of a member that left a streams group.
+	LeaverUnnoticed Bug = "leaver-unnoticed"
 )
 
 // Bugs lists all of them.
@@ -129,5 +133,5 @@ var Bugs = []Bug{
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
-	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged,
+	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 }

@@ -63,6 +63,8 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.KeepRefusedState:         {{"coordinator", 20}},
 	plant.SnapshotOneLate:          {{"coordinator", 200}},
 	plant.FirstOffsetWins:          {{"coordinator", 20}, {"history-queue", 12}},
+	plant.TaskTwice:                {{"coordinator", 40}},
+	plant.LeaverUnnoticed:          {{"coordinator", 40}},
 	plant.NoTombstone:              {{"power-loss-broker", 100}},
 	plant.AnswerBeforeImage:        {{"power-loss-broker", 100}},
 	plant.TrustCounts:              {{"hostile", 1000}},

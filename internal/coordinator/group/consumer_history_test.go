@@ -162,7 +162,9 @@ func (h *historian) bothHave(name string, other *consumerClient, at place) {
 
 // changeTopics has topics come, grow and go.
 func (h *historian) changeTopics() {
-	switch t := h.topics["t"]; h.pick(4) {
+	switch t := h.topics["t"]; h.pick(5) {
+	case 4:
+		delete(h.topics, "store") // of a streams group, which makes it again
 	case 0:
 		if t.Partitions < 6 {
 			t.Partitions++

@@ -130,6 +130,8 @@
 //     a group settles in seconds whatever its interval; see nextReport.
 //   - Members and topics are gone through in the order of their ids, where Kafka takes the order of a hash table: which of several
 //     members gets one partition more may differ.
+//   - A member of a streams group that says it lacks a task which is its own is told again; Kafka tells it only when something changes, so
+//     where an answer was lost the task is nobody's until then.
 //   - In an answer about a streams group whose source topics are missing there are no endpoints; Kafka answers UNKNOWN_SERVER_ERROR.
 //   - A member whose subscription or assignment is larger than a record may be is refused, or keeps what it has.
 package group

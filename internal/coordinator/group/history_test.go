@@ -33,12 +33,12 @@ import (
 //   - replaying the log gives the state that the coordinator has, but for what is not recorded;
 //   - the memory that the coordinator says it takes is the sum of what it holds.
 //
-// Consumer groups add to these rules: see consumer_history_test.go.
+// Consumer groups and streams groups add to these rules: see consumer_history_test.go and streams_history_test.go.
 
 // TestHistories tries random histories. A seed that fails is printed in the test's name.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	histories, first := uint64(proof.Times(t, 60, 6000, 1_000_000)), proof.Seed(t)
+	histories, first := uint64(proof.Times(t, 60, 5000, 1_000_000)), proof.Seed(t)
 	row := proof.Start(t, "coordinator", "histories in simulated time", first)
 	var crashes atomic.Int64
 	for worker := range uint64(runtime.GOMAXPROCS(0)) {
@@ -91,6 +91,7 @@ type historian struct {
 	known     map[string]int64 // the highest that anybody was told of
 	clients   map[string]*historyClient
 	consumers []*consumerClient
+	streamers []*streamsClient
 	lastID    int
 	lives     map[*Machine]int
 	leaders   map[string]string // group, generation, life → member that was told it leads
@@ -123,7 +124,12 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 	h.stop()
 	h.start()
 	h.settings.AssignmentInterval = []time.Duration{0, time.Second}[pick(2)]
+	h.streams = StreamsSettings{
+		SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: h.settings.AssignmentInterval,
+		InitialDelay: []time.Duration{0, time.Second}[pick(2)], StandbyReplicas: pick(2),
+	}
 	h.newConsumers()
+	h.newStreams()
 	for _, group := range []string{"g", "h", "c"} {
 		for i := range 4 {
 			c := &historyClient{group: group, name: fmt.Sprintf("%s%d", group, i)}
@@ -155,6 +161,10 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 	synctest.Wait()
 	h.checkReplay()
 	synctest.Wait()
+	h.answered()
+	h.settleStreams()
+	h.checkReplay()
+	synctest.Wait()
 	h.crash(args{})
 	for _, key := range slices.Sorted(maps.Keys(h.known)) {
 		h.read(key)
@@ -181,14 +191,16 @@ func (h *historian) failf(format string, args ...any) {
 
 func (h *historian) step() {
 	switch n := h.pick(100); {
-	case n < 25:
+	case n < 20:
 		h.write(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
-	case n < 35:
+	case n < 28:
 		h.read(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
-	case n < 55:
+	case n < 44:
 		h.act(h.clients[fmt.Sprintf("%c%d", "ghk"[h.pick(3)], h.pick(4))])
-	case n < 74:
+	case n < 58:
 		h.report(h.consumers[h.pick(len(h.consumers))])
+	case n < 74:
+		h.reportTasks(h.streamers[h.pick(len(h.streamers))], true /* leaves */)
 	case n < 75:
 		h.changeTopics()
 	case n < 76:
@@ -379,6 +391,9 @@ func (h *historian) checkReplay() {
 		for id, g := range m.groups {
 			if c, ok := g.(*consumerGroup); ok {
 				h.checkConsumers(c)
+			}
+			if s, ok := g.(*streamsGroup); ok {
+				h.checkStreams(s)
 			}
 			if c, ok := g.(*classicGroup); ok && (c.state == preparing || c.state == completing) {
 				delete(replayed.groups, id) // what members do is recorded when they are done

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/topology"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // StreamsHeartbeat is the answer to a StreamsGroupHeartbeat, and the internal topics that the member's application lacks. They are to be
@@ -169,12 +170,14 @@ func (m *Machine) streamsReport(fx *coordinator.Effects, client Client, req *kms
 	resp := newStreamsResponse()
 	resp.MemberID, resp.MemberEpoch = mb.id, mb.epoch
 	resp.HeartbeatIntervalMillis = int32(m.nextStreamsReport(fx, g, mb).Milliseconds())
-	if joins || !before.equal(&mb.assigned) {
+	changed = joins || !before.equal(&mb.assigned)
+	unaware := owned != nil && !owned.covers(&mb.assigned) // the answer that told it was lost
+	if changed || unaware {
 		resp.ActiveTasks, resp.StandbyTasks, resp.WarmupTasks = shownTasks(mb.assigned[activeTasks].list()),
 			shownTasks(mb.assigned[standbyTasks].list()), shownTasks(mb.assigned[warmupTasks].list())
-		if mb.endpoint != nil {
-			g.endpointEpoch++
-		}
+	}
+	if changed && mb.endpoint != nil {
+		g.endpointEpoch++
 	}
 	if resp.EndpointInformationEpoch = g.endpointEpoch; g.endpointEpoch != req.EndpointInformationEpoch {
 		resp.PartitionsByUserEndpoint = g.endpoints(m.env.Topics.Image(), mb)
@@ -429,5 +432,8 @@ func (m *Machine) removeStreamsMember(fx *coordinator.Effects, g *streamsGroup, 
 	fx.Append(streamsCurrentKey(g.id, id), nil)
 	fx.Append(streamsTargetKey(g.id, id), nil)
 	fx.Append(streamsMemberKey(g.id, id), nil)
+	if plant.On(plant.LeaverUnnoticed) {
+		return
+	}
 	fx.Append(streamsGroupKey(g.id), encodeStreamsGroup(g.epoch+1, g.hash, g.validated, g.configs))
 }
