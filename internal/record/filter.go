@@ -10,6 +10,9 @@ import (
 type FilterOptions struct {
 	// Keep decides about each record. Key and value are valid during the call only; nil is null. A nil Keep drops all records.
 	Keep func(offset base.Offset, key, value []byte) bool
+	// Look, if it is set, sees the key of each record, in order, before Keep is called for the first: what takes long for one after the
+	// other can be done for all of them at once.
+	Look func(key []byte)
 	// Horizon is the time in milliseconds from which on a later pass may drop what the batch holds of tombstones, if that has not been
 	// set before (KIP-534).
 	Horizon int64
@@ -41,9 +44,21 @@ func Filter(dst, batch []byte, o FilterOptions) ([]byte, Filtered, error) {
 	defer s.put()
 	left := survivors{records: s.b[:0], maxTime: base.NoTimestamp}
 	if o.Keep != nil && h.RecordCount > 0 {
-		err = walk(batch, DefaultDecompressLimit, func(c *cursor) bool {
-			left.add(c, o.Keep)
-			return true
+		err = uncompressed(batch, DefaultDecompressLimit, func(h Header, body []byte) error {
+			if o.Look != nil {
+				c := newCursor(h, body)
+				for c.next() {
+					o.Look(c.key)
+				}
+				if c.err != nil {
+					return c.err
+				}
+			}
+			c := newCursor(h, body)
+			for c.next() {
+				left.add(&c, o.Keep)
+			}
+			return c.err
 		})
 		s.b = left.records[:0]
 		if err != nil {

@@ -122,3 +122,22 @@ func FuzzFilter(f *testing.F) {
 		}
 	})
 }
+
+func TestFilterShowsAllKeysBeforeItAsksAboutOne(t *testing.T) {
+	t.Parallel()
+	for codec := None; codec.Known(); codec++ {
+		var seen []string
+		_, _, err := Filter(nil, filterBatch(codec), FilterOptions{
+			Look: func(key []byte) { seen = append(seen, string(key)) },
+			Keep: func(offset base.Offset, key, _ []byte) bool {
+				if len(seen) != 4 || seen[offset-100] != string(key) {
+					t.Errorf("%v: asked about %s after %q", codec, key, seen)
+				}
+				return true
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

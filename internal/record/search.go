@@ -41,11 +41,7 @@ func OffsetOfMaxTimestamp(batch []byte, limit int) (offset base.Offset, timestam
 
 // walk calls visit for each record until it returns false. What visit sees is valid during the call only.
 func walk(batch []byte, limit int, visit func(*cursor) bool) error {
-	h, body, err := split(batch)
-	if err != nil {
-		return err
-	}
-	each := func(body []byte) error {
+	return uncompressed(batch, limit, func(h Header, body []byte) error {
 		c := newCursor(h, body)
 		for c.next() {
 			if !visit(&c) {
@@ -53,11 +49,19 @@ func walk(batch []byte, limit int, visit func(*cursor) bool) error {
 			}
 		}
 		return c.err
+	})
+}
+
+// uncompressed calls use with the header and the uncompressed records of a batch, which are valid during the call only.
+func uncompressed(batch []byte, limit int, use func(h Header, body []byte) error) error {
+	h, body, err := split(batch)
+	if err != nil {
+		return err
 	}
 	if h.Attributes.Codec() == None {
-		return each(body)
+		return use(h, body)
 	}
 	s := getScratch()
 	defer s.put()
-	return inflate(h.Attributes.Codec(), s, body, limit, each)
+	return inflate(h.Attributes.Codec(), s, body, limit, func(body []byte) error { return use(h, body) })
 }

@@ -17,6 +17,12 @@ import (
 // compactChunk is how much a round collects before it writes.
 const compactChunk = 1 << 20
 
+// batchKeys are the keys of a batch's records and their offsets. Null keys have none.
+type batchKeys struct {
+	hashes  []keyHash
+	offsets []base.Offset
+}
+
 // errUncleanable says that a round cannot be made, now and until something changes that only an operator can change.
 var errUncleanable = errors.New("the log cannot be compacted")
 
@@ -29,6 +35,7 @@ type round struct {
 	pace  *pacer
 	job   cleanJob
 	keys  *keyMap
+	batch batchKeys // of the batch that is being visited
 	scan  segment.Scanner
 	txns  txnRound
 	last  map[base.ProducerID]lastOfProducer
@@ -93,13 +100,7 @@ func (r *round) mapKeys() error {
 				return nil
 			}
 			if !h.Attributes.Control() && h.RecordCount > 0 && (!h.Attributes.Transactional() || r.txns.aborted.of(h) == nil) {
-				room := true
-				err := record.Keys(batch, func(offset base.Offset, key []byte) bool {
-					if key != nil && offset >= r.job.first {
-						room = r.keys.put(key, offset)
-					}
-					return room
-				})
+				room, err := r.mapBatch(batch)
 				if err != nil {
 					return fmt.Errorf("%w: batch at offset %d: %w", errUncleanable, h.BaseOffset, err)
 				}
@@ -122,6 +123,28 @@ func (r *round) mapKeys() error {
 	}
 	r.upto = r.job.bound
 	return nil
+}
+
+// mapBatch notes the keys of a batch. It returns false if there is no room for all of them.
+func (r *round) mapBatch(batch []byte) (room bool, err error) {
+	keys := &r.batch
+	keys.hashes, keys.offsets = keys.hashes[:0], keys.offsets[:0]
+	err = record.Keys(batch, func(offset base.Offset, key []byte) bool {
+		if key != nil && offset >= r.job.first {
+			keys.hashes, keys.offsets = append(keys.hashes, r.keys.hash(key)), append(keys.offsets, offset)
+		}
+		return true
+	})
+	if err != nil {
+		return false, err
+	}
+	r.keys.warm(keys.hashes)
+	for i, h := range keys.hashes {
+		if !r.keys.put(h, keys.offsets[i]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // clean writes the segments of a group anew and swaps them in.
@@ -186,14 +209,21 @@ func (r *round) filter(batch []byte, h record.Header) error {
 			o.Keep, o.MarkHorizon = keepAll, discard
 		}
 	case !discard:
+		hashes := r.batch.hashes[:0]
+		o.Look = func(key []byte) { hashes = append(hashes, r.keys.hash(key)) }
+		at := -1 // of the record in hashes
 		o.Keep = func(offset base.Offset, key, value []byte) bool {
+			if at++; at == 0 {
+				r.keys.warm(hashes)
+				r.batch.hashes = hashes
+			}
 			if offset >= r.upto {
 				return true
 			}
 			if key == nil {
 				return false // Kafka drops it too: it was written before the topic was compacted
 			}
-			newest := r.keys.newest(key)
+			newest := r.keys.newest(hashes[at])
 			if plant.On(plant.DropNewest) && newest == offset && offset%7 == 3 {
 				return false
 			}

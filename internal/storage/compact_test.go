@@ -180,7 +180,7 @@ func newCompactRun(t testing.TB, seed uint64) *compactRun {
 	r.cfg = testConfig(r.fs, r.spec)
 	r.cfg.Cleaner = CleanerConfig{Backoff: time.Hour}
 	if rng.IntN(2) == 0 {
-		r.cfg.Cleaner.BufferBytes = 24 * 60 // so that a round comes to an end before the dirty part does
+		r.cfg.Cleaner.BufferBytes = int64(60 * keySlotBytes) // so that a round comes to an end before the dirty part does
 		r.keys = 200
 	}
 	r.fs.SetFragile(func(path string) bool { return strings.HasSuffix(path, ".log") })
