@@ -7,6 +7,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/storage"
@@ -19,6 +20,8 @@ type Deps struct {
 	Engine   *storage.Engine
 	Groups   *group.Service
 	Txns     *txn.Service
+	// ShareState keeps the state of share partitions.
+	ShareState *sharestate.Service
 	// ProducerIDs is shared with Txns.
 	ProducerIDs *ProducerIDs
 	Logger      *slog.Logger
@@ -26,13 +29,14 @@ type Deps struct {
 
 // API answers the requests of all connections. It implements wire.Handler and is safe for concurrent use.
 type API struct {
-	config   *config.Broker
-	metadata *metadata.Metadata
-	engine   *storage.Engine
-	groups   *group.Service
-	txns     *txn.Service
-	markers  *Markers
-	logger   *slog.Logger
+	config     *config.Broker
+	metadata   *metadata.Metadata
+	engine     *storage.Engine
+	groups     *group.Service
+	txns       *txn.Service
+	markers    *Markers
+	shareState *sharestate.Service
+	logger     *slog.Logger
 
 	rows        []api                // by key; a row without handler is an API that is not served
 	current     atomic.Pointer[view] // never nil once New has returned
@@ -51,6 +55,7 @@ func New(d Deps) *API {
 		engine:      d.Engine,
 		groups:      d.Groups,
 		txns:        d.Txns,
+		shareState:  d.ShareState,
 		markers:     &Markers{Metadata: d.Metadata, Engine: d.Engine, Groups: d.Groups, Logger: d.Logger},
 		logger:      d.Logger,
 		sessions:    newFetchSessions(d.Config.FetchSessionCacheSlots),

@@ -19,6 +19,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
@@ -93,12 +94,18 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 		tb.Fatal(err)
 	}
 	b.serving.Go(func() { _ = txns.Run(ctx) })
-	b.api = New(Deps{Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Txns: txns, ProducerIDs: ids, Logger: logger})
+	state, err := sharestate.New(sharestate.Config{}, sharestate.Deps{
+		Topic: testInternalTopic{b, sharestate.Topic}, Partitions: TopicPartitions(b.metadata), Logger: logger,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.api = New(Deps{Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Txns: txns, ShareState: state, ProducerIDs: ids, Logger: logger})
 	b.wire = wire.NewServer(wire.Config{Logger: logger, MaxRequestBytes: cfg.SocketRequestMaxBytes}, b.api)
 	tb.Cleanup(func() {
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer done()
-		errs := errors.Join(b.wire.Shutdown(stop), txns.Close(), groups.Close())
+		errs := errors.Join(b.wire.Shutdown(stop), txns.Close(), groups.Close(), state.Close())
 		cancel()
 		b.serving.Wait()
 		errs = errors.Join(errs, b.engine.Close(stop), b.metadata.Close(), store.Close())

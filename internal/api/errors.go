@@ -12,6 +12,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/share"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 	"github.com/ottlaio/ottla/internal/wire"
@@ -30,6 +31,13 @@ var codes = []struct {
 	{coordinator.ErrUnavailable, kerr.CoordinatorNotAvailable},
 	{coordinator.ErrClosed, kerr.CoordinatorNotAvailable},
 	{coordinator.ErrUnknownRecord, kerr.UnknownServerError}, // only the runtime sees it
+
+	// Share coordinator.
+	{share.ErrFencedStateEpoch, kerr.FencedStateEpoch},
+	{share.ErrFencedLeaderEpoch, kerr.FencedLeaderEpoch},
+	{share.ErrUnknownPartition, kerr.UnknownTopicOrPartition},
+	{share.ErrNotInitialized, kerr.InvalidRequest},
+	{share.ErrInvalidState, kerr.InvalidRequest},
 
 	// What producers send. Rows of wrapped sentinels come before those they wrap.
 	{record.ErrUnsupportedMagic, kerr.InvalidRecord},

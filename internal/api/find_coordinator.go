@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/wire"
 )
 
@@ -14,9 +15,8 @@ import (
 //
 //   - v0 finds groups only; v1 names the kind of coordinator; v4 takes several keys (KIP-699); v6 adds share groups (KIP-932).
 //   - The coordinator of a group leads a partition of __consumer_offsets, that of a transactional id one of __transaction_state; the
-//     topics are created when they are first asked for.
-//
-// Left out on purpose: the coordinators of share groups. Asking for one is INVALID_REQUEST, as from a Kafka broker that does not run it.
+//     topics are created when they are first asked for. That of a share partition, "group:topic id:partition", leads one of
+//     __share_group_state.
 
 // The kinds of coordinators.
 const (
@@ -26,7 +26,9 @@ const (
 )
 
 var (
-	errNoShareCoordinator = refuse(kerr.InvalidRequest, "This broker does not support share groups.")
+	errShareKey     = refuse(kerr.InvalidRequest, "")
+	errShareVersion = refuse(kerr.InvalidRequest, "This most likely occurs because of a request being malformed by the client library or "+
+		"the message was sent to an incompatible broker. See the broker logs for more details.")
 	errUnknownCoordinator = refuse(kerr.InvalidRequest, "Unknown coordinator key type.")
 	errNoCoordinator      = refuse(kerr.CoordinatorNotAvailable, "The coordinator is not available.")
 )
@@ -42,6 +44,12 @@ func (a *API) findCoordinator(_ context.Context, c *call, req *kmsg.FindCoordina
 			return resp, nil
 		}
 		for _, key := range req.CoordinatorKeys {
+			if req.CoordinatorType == shareCoordinator && (req.Version < 6 || !sharestate.ValidCoordinatorKey(key)) {
+				found := a.foundCoordinator(c, strings.Clone(key), endpoint{}, errShareKey)
+				found.ErrorMessage = kmsg.StringPtr("")
+				resp.Coordinators = append(resp.Coordinators, found)
+				continue
+			}
 			resp.Coordinators = append(resp.Coordinators, a.foundCoordinator(c, strings.Clone(key), at, err))
 		}
 		return resp, nil
@@ -56,7 +64,10 @@ func (a *API) coordinatorFor(ctx context.Context, c *call, kind int8) (endpoint,
 	case transactionCoordinator:
 		ensure = a.txns.Ensure
 	case shareCoordinator:
-		return endpoint{}, errNoShareCoordinator
+		if c.Version < 4 {
+			return endpoint{}, errShareVersion
+		}
+		ensure = a.shareState.Ensure
 	default:
 		return endpoint{}, errUnknownCoordinator
 	}

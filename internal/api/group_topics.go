@@ -12,6 +12,17 @@ import (
 // GroupTopics shows the metadata's topics to the group coordinator.
 func GroupTopics(m *metadata.Metadata) group.Topics { return groupTopics{m} }
 
+// TopicPartitions tells how many partitions a topic has, 0 where there is none.
+func TopicPartitions(m *metadata.Metadata) func(base.TopicID) int32 {
+	return func(id base.TopicID) int32 {
+		t, ok := m.Image().TopicByID(id)
+		if !ok {
+			return 0
+		}
+		return int32(len(t.Partitions))
+	}
+}
+
 type groupTopics struct{ metadata *metadata.Metadata }
 
 // Image implements group.Topics.

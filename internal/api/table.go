@@ -68,6 +68,11 @@ func table() []api {
 		serve(69, 0, 1, typed((*API).consumerGroupDescribe)),
 		serve(74, 0, 1, typed((*API).listConfigResources)),
 		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
+		serve(83, 0, 0, typed((*API).initializeShareGroupState)),
+		serve(84, 0, 0, typed((*API).readShareGroupState)),
+		serve(85, 0, 1, typed((*API).writeShareGroupState)),
+		serve(86, 0, 0, typed((*API).deleteShareGroupState)),
+		serve(87, 0, 1, typed((*API).readShareGroupStateSummary)),
 		serve(88, 0, 0, typed((*API).streamsGroupHeartbeat)),
 		serve(89, 0, 0, typed((*API).streamsGroupDescribe)),
 	}

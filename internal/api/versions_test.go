@@ -24,8 +24,6 @@ var missing = map[int16]string{
 	50: "DescribeUserSCRAMCredentials", 51: "AlterUserSCRAMCredentials",
 	76: "ShareGroupHeartbeat", 77: "ShareGroupDescribe", 78: "ShareFetch", 79: "ShareAcknowledge",
 	80: "AddRaftVoter", 81: "RemoveRaftVoter",
-	83: "InitializeShareGroupState", 84: "ReadShareGroupState", 85: "WriteShareGroupState", 86: "DeleteShareGroupState",
-	87: "ReadShareGroupStateSummary",
 	90: "DescribeShareGroupOffsets", 91: "AlterShareGroupOffsets", 92: "DeleteShareGroupOffsets",
 }
 

@@ -86,6 +86,15 @@ type Broker struct {
 	ConsumerGroupMigration    string        // group.consumer.migration.policy
 	ConsumerGroupRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 
+	// Share coordinator.
+	ShareTopicPartitions        int32         // share.coordinator.state.topic.num.partitions
+	ShareTopicReplicationFactor int16         // share.coordinator.state.topic.replication.factor
+	ShareTopicSegmentBytes      int64         // share.coordinator.state.topic.segment.bytes
+	ShareTopicMinISR            int           // share.coordinator.state.topic.min.isr
+	ShareUpdatesPerSnapshot     int           // share.coordinator.snapshot.update.records.per.snapshot
+	SharePruneInterval          time.Duration // share.coordinator.state.topic.prune.interval.ms
+	ShareColdInterval           time.Duration // share.coordinator.cold.partition.snapshot.interval.ms
+
 	// Transactions.
 	TransactionMaxTimeout             time.Duration // transaction.max.timeout.ms
 	TransactionAbortInterval          time.Duration // transaction.abort.timed.out.transaction.cleanup.interval.ms
@@ -182,6 +191,13 @@ func (b *Broker) fill() {
 	b.StreamsGroupMaxSize = int(v.int("group.streams.max.size"))
 	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
 	b.ConsumerGroupRegexRefresh = v.millis("group.consumer.regex.refresh.interval.ms")
+	b.ShareTopicPartitions = int32(v.int("share.coordinator.state.topic.num.partitions"))
+	b.ShareTopicReplicationFactor = int16(v.int("share.coordinator.state.topic.replication.factor"))
+	b.ShareTopicSegmentBytes = v.int("share.coordinator.state.topic.segment.bytes")
+	b.ShareTopicMinISR = int(v.int("share.coordinator.state.topic.min.isr"))
+	b.ShareUpdatesPerSnapshot = int(v.int("share.coordinator.snapshot.update.records.per.snapshot"))
+	b.SharePruneInterval = v.millis("share.coordinator.state.topic.prune.interval.ms")
+	b.ShareColdInterval = v.millis("share.coordinator.cold.partition.snapshot.interval.ms")
 	b.TransactionMaxTimeout = v.millis("transaction.max.timeout.ms")
 	b.TransactionAbortInterval = v.millis("transaction.abort.timed.out.transaction.cleanup.interval.ms")
 	b.TransactionalIDExpiration = v.millis("transactional.id.expiration.ms")

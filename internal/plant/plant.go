@@ -83,6 +83,10 @@ const (
 	SnapshotOneLate Bug = "snapshot-one-late"
 	// FirstOffsetWins keeps the first offset that a group has committed.
 	FirstOffsetWins Bug = "first-offset-wins"
+	// ShareStateUnfenced takes a write to a share partition from before its last initialization.
+	ShareStateUnfenced Bug = "share-state-unfenced"
+	// PruneSnapshot deletes the oldest record of a coordinator's log that is still needed.
+	PruneSnapshot Bug = "prune-snapshot"
 	// NoTombstone deletes a topic without leaving its tombstone.
 	NoTombstone Bug = "no-tombstone"
 	// AnswerBeforeImage answers a change of the metadata before this broker's image has it.
@@ -134,4 +138,5 @@ var Bugs = []Bug{
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
+	ShareStateUnfenced, PruneSnapshot,
 }

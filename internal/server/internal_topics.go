@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
@@ -25,6 +27,7 @@ type internalTopic struct {
 	partitions   int32
 	replication  int16
 	segmentBytes int64
+	configs      map[string]string // beside those that all have, or instead
 	metadata     *metadata.Metadata
 	engine       *storage.Engine
 }
@@ -42,6 +45,18 @@ func transactionTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engin
 	return &internalTopic{
 		name: txn.Topic, partitions: cfg.TransactionTopicPartitions, replication: cfg.TransactionTopicReplicationFactor,
 		segmentBytes: cfg.TransactionTopicSegmentBytes, metadata: m, engine: e,
+		configs: map[string]string{"compression.type": "uncompressed"},
+	}
+}
+
+// shareTopic is __share_group_state. It is not compacted: what is not needed any more is deleted from its beginning.
+func shareTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
+	return &internalTopic{
+		name: sharestate.Topic, partitions: cfg.ShareTopicPartitions, replication: cfg.ShareTopicReplicationFactor,
+		segmentBytes: cfg.ShareTopicSegmentBytes, metadata: m, engine: e,
+		configs: map[string]string{
+			"cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": strconv.Itoa(cfg.ShareTopicMinISR),
+		},
 	}
 }
 
@@ -55,9 +70,7 @@ func (o *internalTopic) Ensure(ctx context.Context) error {
 		"compression.type": "producer",
 		"segment.bytes":    strconv.FormatInt(o.segmentBytes, 10),
 	}
-	if o.name == txn.Topic {
-		configs["compression.type"] = "uncompressed"
-	}
+	maps.Copy(configs, o.configs)
 	result := o.metadata.CreateTopics(ctx, []metadata.NewTopic{{
 		Name: o.name, Partitions: o.partitions, ReplicationFactor: o.replication, Internal: true, Configs: configs,
 	}}, false)
@@ -124,6 +137,15 @@ func (l coordinatorLog) Read(from base.Offset, maxBytes int) ([]byte, error) {
 		return nil, err
 	}
 	return slice.Bytes()
+}
+
+// Prune implements coordinator.Pruner.
+func (l coordinatorLog) Prune(ctx context.Context, before base.Offset) error {
+	_, moved, err := l.partition.DeleteRecords(ctx, before)
+	if err != nil {
+		return err
+	}
+	return l.engine.Wait(ctx, moved)
 }
 
 // ID implements coordinator.Identified.

@@ -18,6 +18,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/storage"
@@ -52,14 +53,15 @@ type Server struct {
 	logger *slog.Logger
 
 	// The parts, in the order in which they are started; Close stops them in reverse.
-	folder   *dataFolder
-	store    *metadata.Etcd
-	metadata *metadata.Metadata
-	engine   *storage.Engine
-	topics   *topicSync
-	groups   *group.Service
-	txns     *txn.Service
-	wire     *wire.Server
+	folder     *dataFolder
+	store      *metadata.Etcd
+	metadata   *metadata.Metadata
+	engine     *storage.Engine
+	topics     *topicSync
+	groups     *group.Service
+	txns       *txn.Service
+	shareState *sharestate.Service
+	wire       *wire.Server
 
 	producerIDs *api.ProducerIDs
 
@@ -90,7 +92,7 @@ type openListener struct {
 func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{cfg: o.Config, logger: o.Logger, failed: make(chan struct{})}
 	s.runCtx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	steps := []func(context.Context) error{s.openFolder, s.openMetadata, s.openEngine, s.startGroups, s.startTxns, s.startWire}
+	steps := []func(context.Context) error{s.openFolder, s.openMetadata, s.openEngine, s.startShareState, s.startGroups, s.startTxns, s.startWire}
 	if !o.NoSockets {
 		steps = append(steps, s.listen)
 	}
@@ -170,6 +172,31 @@ func (s *Server) openEngine(ctx context.Context) error {
 	return nil
 }
 
+func (s *Server) startShareState(context.Context) (err error) {
+	s.shareState, err = sharestate.New(shareStateConfig(s.cfg), sharestate.Deps{
+		Topic: shareTopic(s.cfg, s.metadata, s.engine), Partitions: api.TopicPartitions(s.metadata), Logger: s.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("start the share coordinator: %w", err)
+	}
+	s.background(func(ctx context.Context) {
+		if err := s.shareState.Run(ctx); err != nil && ctx.Err() == nil {
+			s.fail(fmt.Errorf("share coordinator: %w", err))
+		}
+	})
+	return nil
+}
+
+// topicsDeleted has the coordinators forget what they keep of topics that were deleted.
+func (s *Server) topicsDeleted(topics []*metadata.Topic) {
+	names, ids := make([]string, len(topics)), make([]base.TopicID, len(topics))
+	for i, t := range topics {
+		names[i], ids[i] = t.Name, t.ID
+	}
+	s.groups.TopicsDeleted(names)
+	s.shareState.TopicsDeleted(ids)
+}
+
 func (s *Server) startGroups(context.Context) (err error) {
 	settings := api.NewGroupSettings(s.cfg, s.metadata)
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
@@ -184,7 +211,7 @@ func (s *Server) startGroups(context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("start the group coordinator: %w", err)
 	}
-	s.topics.onDeleted(s.groups.TopicsDeleted)
+	s.topics.onDeleted(s.topicsDeleted)
 	s.background(func(ctx context.Context) {
 		if err := s.groups.Run(ctx); err != nil && ctx.Err() == nil {
 			s.fail(fmt.Errorf("group coordinator: %w", err))
@@ -226,6 +253,7 @@ func (s *Server) startWire(context.Context) error {
 		Engine:      s.engine,
 		Groups:      s.groups,
 		Txns:        s.txns,
+		ShareState:  s.shareState,
 		ProducerIDs: s.producerIDs,
 		Logger:      s.logger,
 	})
@@ -376,6 +404,9 @@ func (s *Server) close(ctx context.Context) error {
 	if s.groups != nil {
 		stop("the group coordinator", s.groups.Close)
 	}
+	if s.shareState != nil {
+		stop("the share coordinator", s.shareState.Close)
+	}
 	s.workMu.Lock()
 	s.stopped = true
 	s.workMu.Unlock()
@@ -413,6 +444,14 @@ func tombstoneIDs(image *metadata.Image) map[base.TopicID]struct{} {
 		ids[id] = struct{}{}
 	}
 	return ids
+}
+
+func shareStateConfig(c *config.Broker) sharestate.Config {
+	updates := c.ShareUpdatesPerSnapshot
+	if updates == 0 {
+		updates = -1 // sharestate.Config's word for none
+	}
+	return sharestate.Config{UpdatesPerSnapshot: updates, PruneInterval: c.SharePruneInterval, ColdInterval: c.ShareColdInterval}
 }
 
 func groupConfig(c *config.Broker) group.Config {

@@ -22,7 +22,7 @@ type topicSync struct {
 
 	mu      sync.Mutex // guards the fields below
 	deleted []*metadata.Topic
-	heard   func(names []string)
+	heard   func([]*metadata.Topic)
 	wake    chan struct{}
 }
 
@@ -37,8 +37,8 @@ func (t *topicSync) follow(m *metadata.Metadata) {
 	t.apply(opened, now)
 }
 
-// onDeleted has f called with the names of topics after they were deleted.
-func (t *topicSync) onDeleted(f func(names []string)) {
+// onDeleted has f called with topics after they were deleted.
+func (t *topicSync) onDeleted(f func(topics []*metadata.Topic)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.heard = f
@@ -98,15 +98,13 @@ func (t *topicSync) run(ctx context.Context) {
 		deleted, heard := t.deleted, t.heard
 		t.deleted = nil
 		t.mu.Unlock()
-		names := make([]string, 0, len(deleted))
 		for _, topic := range deleted {
-			names = append(names, topic.Name)
 			if err := t.engine.Delete(ctx, topic.ID); err != nil && ctx.Err() == nil {
 				t.logger.Error("a deleted topic's log is still there; it goes at the next start", "topic", topic.Name, "err", err)
 			}
 		}
 		if heard != nil {
-			heard(names)
+			heard(deleted)
 		}
 	}
 }

@@ -62,6 +62,8 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.AnswerEarly:              {{"coordinator", 20}},
 	plant.KeepRefusedState:         {{"coordinator", 20}},
 	plant.SnapshotOneLate:          {{"coordinator", 200}},
+	plant.ShareStateUnfenced:       {{"share-state", 40}},
+	plant.PruneSnapshot:            {{"share-state", 40}},
 	plant.FirstOffsetWins:          {{"coordinator", 20}, {"history-queue", 12}},
 	plant.TaskTwice:                {{"coordinator", 40}},
 	plant.LeaverUnnoticed:          {{"coordinator", 40}},

@@ -216,6 +216,17 @@ func (l *Log) Offsets() (start, end base.Offset) {
 	return l.start, l.end
 }
 
+// Prune implements coordinator.Pruner.
+func (l *Log) Prune(_ context.Context, before base.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before > l.end {
+		return fmt.Errorf("prune before offset %d, the log ends at %d", before, l.end)
+	}
+	l.start = max(l.start, before)
+	return nil
+}
+
 // Hold keeps batches from becoming durable until Release.
 func (l *Log) Hold() {
 	l.mu.Lock()
@@ -325,7 +336,7 @@ func (l *Log) crash(keep func(n int) int) *Log {
 		left.batches = append(left.batches, b)
 		left.end = h.LastOffset() + 1
 	}
-	left.durable = n
+	left.durable, left.start = n, min(l.start, left.end)
 	return left
 }
 
