@@ -35,7 +35,8 @@
 // The Prepare record decides; from then on the end happens. Once it is in the log (Effects.After) the service writes a marker into each
 // partition of the transaction (Markers), and then tells the machine, which records the Complete state. All of them are in one write-ahead
 // log, in this order, so none of this waits for durability, and what survives a crash is a prefix. Loading a Prepare state writes the
-// markers again: partitions take one that is repeated. For one transactional id only one such job runs at a time.
+// markers again: partitions take one that is repeated. For one transactional id only one such job runs at a time, and it is over only once the
+// Complete state is in the log: without KIP-890 a marker that comes later would end the next transaction.
 //
 // For the same reason a produce that begins a transaction in a partition waits until that is in the log of the coordinator, not until it is
 // durable: the records come after it.

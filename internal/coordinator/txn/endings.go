@@ -13,6 +13,8 @@ const (
 	markerWriters = 8
 	// markerBackoff is the pause before markers that could not be written are tried again.
 	markerBackoff = 100 * time.Millisecond
+	// tellBackoff is the pause before a machine is told again that markers are written, where its state was given up meanwhile.
+	tellBackoff = time.Second
 )
 
 // endings is the transactions whose markers are to be written. There is one for each transactional id at most, so their number is bounded
@@ -22,7 +24,7 @@ type endings struct {
 
 	mu    sync.Mutex // guards the fields below
 	queue []Ending
-	known map[string]struct{} // transactional ids that are queued or being written
+	known map[string]struct{} // transactional ids whose ending is not recorded as complete yet
 }
 
 func (e *endings) init() {
@@ -74,7 +76,8 @@ func (e *endings) take() (Ending, bool) {
 	return first, true
 }
 
-// done forgets an ending whose markers are written. It is called before the machine is told, which may bring the next one.
+// done forgets an ending that is recorded as complete, before its transactional id can have the next one. Until then it must not be added
+// again: without KIP-890 markers that come late end the next transaction.
 func (e *endings) done(ending Ending) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -113,13 +116,13 @@ func (s *Service) carryOut(ctx context.Context, ending Ending) {
 			return
 		}
 	}
-	s.endings.done(ending)
 	ended := submit(s, ending.TransactionalID, func(m *Machine, fx *coordinator.Effects) struct{} {
 		m.Ended(fx, ending)
+		fx.After(func() { s.endings.done(ending) }) // not before: a state that is loaded for this very event would have it carried out again
 		return struct{}{}
 	})
 	if _, err := ended.Applied(ctx); err != nil && ctx.Err() == nil {
-		// The state was given up. When it is loaded again it says anew what is to be ended.
-		time.AfterFunc(time.Second, s.touch)
+		ending.Partitions = nil
+		time.AfterFunc(tellBackoff, func() { s.endings.again(ending) })
 	}
 }

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 
@@ -177,7 +178,8 @@ func (m *Machine) End(fx *coordinator.Effects, p Producer, commit bool, version 
 		return m.endV0(fx, t, p, to)
 	}
 	overflowed := t.prevProducerID == p.ID && p.Epoch == 1<<15-2 && t.epoch == 0
-	bumped := int32(t.epoch) == int32(p.Epoch)+1
+	// Only an end of version 2 raises the epoch. Kafka does not ask, and so may tell who was fenced by InitProducerId the epoch of its successor.
+	bumped := t.version >= epochBumps && int32(t.epoch) == int32(p.Epoch)+1
 	retry := overflowed || bumped
 	switch {
 	case !overflowed && t.producerID != p.ID:
@@ -217,7 +219,8 @@ func (t *transaction) mayEnd(epoch base.ProducerEpoch, bumped, overflowed bool) 
 	case prepareCommit, prepareAbort:
 		return bumped
 	case completeCommit, completeAbort:
-		return bumped || overflowed || epoch == t.epoch
+		// The last epoch is there to fence: whoever has the one before it was fenced, though that looks as if its own request came again.
+		return t.epoch < math.MaxInt16 && (bumped || overflowed || epoch == t.epoch)
 	default:
 		return epoch == t.epoch
 	}

@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 // runScript runs the commands of a script, which are the lines that do not begin with two blanks, and puts its output below each.
 func runScript(t *testing.T, script string) string {
 	r := &runner{t: t, topic: coordtest.NewTopic(1), next: 1000}
+	r.to = r
 	r.start()
 	defer func() { r.stop() }()
 	var out strings.Builder
@@ -91,6 +92,7 @@ type runner struct {
 	t       *testing.T
 	cfg     Config
 	topic   *coordtest.Topic
+	to      Markers
 	service *Service
 	stop    func()
 	next    base.ProducerID
@@ -103,7 +105,7 @@ type runner struct {
 
 func (r *runner) start() {
 	r.epoch++
-	s, err := New(r.cfg, Deps{Topic: r.topic, Markers: r, ProducerIDs: r, Logger: slog.New(slog.DiscardHandler), CoordinatorEpoch: r.epoch})
+	s, err := New(r.cfg, Deps{Topic: r.topic, Markers: r.to, ProducerIDs: r, Logger: slog.New(slog.DiscardHandler), CoordinatorEpoch: r.epoch})
 	if err != nil {
 		r.t.Fatal(err)
 	}
