@@ -25,6 +25,7 @@ var rows = []row{
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
 	{name: "share-state", pkg: "internal/coordinator/sharestate", test: "TestHistories"},
+	{name: "coordinator-transactions", pkg: "internal/coordinator/txn", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
 	{name: "bit-rot-folder", pkg: "internal/storage", test: "TestEveryBitIsGuarded"},
 	{name: "bit-rot-binary", pkg: "test/chaos", test: "TestABitRotsUnderTheRealBinary"},
