@@ -132,9 +132,10 @@ type historian struct {
 	endings  []ending
 	told     map[string]int64 // by transactional id: the greatest rank that anybody was told of
 
-	crashes, commits, aborts int64
+	commits, aborts int64
 
-	// runner.mu guards the fields below too.
+	// runner.mu guards the fields below too, and topic.
+	crashes  int64
 	entries  []*entry
 	held     bool
 	durable  int           // entries
@@ -331,12 +332,12 @@ func (h *historian) exhaust(id string) {
 
 // powerFails ends the process in the middle of whatever it does. What is left of the write-ahead log is a prefix.
 func (h *historian) powerFails() {
-	h.crashes++
 	h.topic.Of(0).Break() // nobody is answered after the moment that Crash takes
 	h.with(func() { h.dead = true })
 	h.stop()
-	h.topic = h.topic.Crash(func(n int) int { return h.pick(n + 1) })
 	h.mu.Lock()
+	h.crashes++
+	h.topic = h.topic.Crash(func(n int) int { return h.pick(n + 1) })
 	batches, kept := h.topic.Of(0).Batches(), h.durable
 	for kept < len(h.entries) && (h.entries[kept].batches < batches || h.entries[kept].batches == batches && h.pick(2) == 0) {
 		kept++
@@ -411,10 +412,10 @@ func (h *historian) refusal(c *historyClient, code *kerr.Error, may ...*kerr.Err
 }
 
 func (h *historian) init(c *historyClient) {
-	before, p := h.told[c.id], c.producer
+	before, p, service := h.told[c.id], c.producer, h.service
 	timeout := []int32{5_000, 60_000}[h.pick(2)]
 	h.reply(c, func(ctx context.Context) func() {
-		o, err := h.service.InitProducerID(ctx, p, timeout)
+		o, err := service.InitProducerID(ctx, p, timeout)
 		return func() {
 			switch {
 			case err != nil:
@@ -450,7 +451,7 @@ func (h *historian) write(c *historyClient, partition int32) {
 		verified = h.service.Verify(p, []base.TopicPartition{at})
 	}
 	appends := c.version >= epochBumps || !adds
-	version := c.version
+	version, process := c.version, h.crashes
 	h.reply(c, func(ctx context.Context) func() {
 		var code *kerr.Error
 		var err error
@@ -469,7 +470,7 @@ func (h *historian) write(c *historyClient, partition int32) {
 			code, err = added.Wait(ctx)
 		}
 		if err == nil && code == nil && appends {
-			e = h.append(&entry{partition: partition, by: p.ID, epoch: p.Epoch, of: of}, markers)
+			e = h.append(&entry{partition: partition, by: p.ID, epoch: p.Epoch, of: of}, markers, process)
 		}
 		return func() {
 			switch {
@@ -515,10 +516,10 @@ func (h *historian) end(c *historyClient, commit bool) {
 		of = &attempt{}
 	}
 	of.asked = word(commit)
-	before, asked := h.told[c.id], ending{c.producer, commit, c.version}
+	before, asked, service := h.told[c.id], ending{c.producer, commit, c.version}, h.service
 	h.endings = append(h.endings, asked)
 	h.reply(c, func(ctx context.Context) func() {
-		o, err := h.service.EndTxn(ctx, asked.producer, commit, asked.version)
+		o, err := service.EndTxn(ctx, asked.producer, commit, asked.version)
 		return func() {
 			switch {
 			case err != nil:
@@ -556,9 +557,9 @@ func (h *historian) repeat() {
 	if e.version < epochBumps && h.told[id] <= rank(e.producer.ID, e.producer.Epoch) {
 		return
 	}
-	before := h.told[id]
+	before, service := h.told[id], h.service
 	h.ask(func(ctx context.Context) func() {
-		o, err := h.service.EndTxn(ctx, e.producer, e.commit, e.version)
+		o, err := service.EndTxn(ctx, e.producer, e.commit, e.version)
 		return func() {
 			if err == nil && o.Code == nil {
 				h.hear(id, before, o)
@@ -581,12 +582,13 @@ func (h *historian) producerLocked(partition int32, id base.ProducerID) (epoch b
 	return epoch, coordinatorEpoch, open, markers
 }
 
-// append appends a record, unless its partition refuses it: it is of an older epoch, or its transaction may have ended meanwhile.
-func (h *historian) append(e *entry, markers int) *entry {
+// append appends a record, unless its partition refuses it: it is of an older epoch, or its transaction may have ended meanwhile. process is
+// the one that the request came to.
+func (h *historian) append(e *entry, markers int, process int64) *entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	epoch, _, _, now := h.producerLocked(e.partition, e.by)
-	if h.dead || e.epoch < epoch || now != markers {
+	if h.dead || process != h.crashes || e.epoch < epoch || now != markers {
 		return nil
 	}
 	h.putLocked(e)

@@ -145,6 +145,8 @@ func (r *runner) WriteMarker(_ context.Context, p base.TopicPartition, m Marker)
 
 // NewProducerID implements ProducerIDs.
 func (r *runner) NewProducerID(context.Context) (base.ProducerID, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.next++
 	return r.next, nil
 }
