@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// groupsOf asks for groups of both protocols, with their lags, in order of name. What could not be described is in failed.
+// groupsOf asks for groups of all protocols but that of share groups, with their lags, in order of name. What could not be described is in failed.
 func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupDetail, failed []kadm.DescribedGroupLag, err error) {
 	if len(names) == 0 {
 		return nil, nil, nil
@@ -31,9 +31,21 @@ func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupD
 			return nil, nil, err
 		}
 	}
+	streams, err := c.streamsGroups(ctx, slices.DeleteFunc(others, func(name string) bool { return consumers[name].Err == nil }))
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, l := range lags.Sorted() {
 		if g, ok := consumers[l.Group]; ok && g.Err == nil {
-			d, err := c.consumerDetail(ctx, g)
+			d, err := c.consumerDetail(ctx, "consumer", g)
+			if err != nil {
+				return nil, nil, err
+			}
+			details = append(details, d)
+			continue
+		}
+		if g, ok := streams[l.Group]; ok {
+			d, err := c.streamsDetail(ctx, g)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -50,9 +62,9 @@ func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupD
 }
 
 // consumerDetail works out the lags of a consumer group: of the partitions that it has committed, and of those that members have.
-func (c *Client) consumerDetail(ctx context.Context, g kadm.DescribedConsumerGroup) (groupDetail, error) {
+func (c *Client) consumerDetail(ctx context.Context, kind string, g kadm.DescribedConsumerGroup) (groupDetail, error) {
 	d := groupDetail{groupRow: groupRow{
-		Group: g.Group, State: g.State, Kind: "consumer", Type: "consumer", Assignor: g.AssignorName, Coordinator: g.Coordinator.NodeID, Members: len(g.Members),
+		Group: g.Group, State: g.State, Kind: kind, Type: kind, Assignor: g.AssignorName, Coordinator: g.Coordinator.NodeID, Members: len(g.Members),
 		Epoch: &g.Epoch, AssignmentEpoch: &g.AssignmentEpoch,
 	}, Partitions: []groupPartition{}, Consumers: []groupMember{}}
 	fetched, err := c.admin.FetchOffsets(ctx, g.Group)
@@ -85,6 +97,9 @@ func (c *Client) consumerDetail(ctx context.Context, g kadm.DescribedConsumerGro
 			row := groupPartition{Topic: t.Topic, Partition: p, Lag: -1}
 			start, _ := starts.Lookup(t.Topic, p)
 			end, ok := ends.Lookup(t.Topic, p)
+			if !ok && kind == streamsKind {
+				continue // of a topic with fewer partitions than the subtopology has tasks
+			}
 			row.next = start.Offset
 			if o, ok := fetched.Lookup(t.Topic, p); ok && o.At >= 0 {
 				row.Committed = &o.At

@@ -5,7 +5,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -53,5 +55,66 @@ $`)
 	})
 	if err == nil || !strings.Contains(err.Error(), "1 member") {
 		t.Errorf("a reset while there are members: %v", err)
+	}
+}
+
+// TestStreamsGroupsAreDescribed looks at a group of the streams protocol with one member, whose subtopology reads two topics of different
+// size.
+func TestStreamsGroupsAreDescribed(t *testing.T) {
+	t.Parallel()
+	s := &session{t: t}
+	s.create("flow", 2)
+	s.create("flow-more", 3)
+	s.produce("a\nb\nc\n", cli.Produce{Topic: "flow", Partition: 1})
+	client, err := kgo.NewClient(kgo.SeedBrokers(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	at := kadm.NewClient(client).FindGroupCoordinators(t.Context(), "flowing")["flowing"]
+	if at.Err != nil {
+		t.Fatal(at.Err)
+	}
+	coordinator := client.Broker(int(at.NodeID)) // the client does not know whom to send this request to
+	topology := &kmsg.StreamsGroupHeartbeatRequestTopology{
+		Subtopologies: []kmsg.StreamsGroupHeartbeatRequestTopologySubtopology{{SubtopologyID: "0", SourceTopics: []string{"flow", "flow-more"}}},
+	}
+	epoch := int32(0)
+	for {
+		req := kmsg.NewPtrStreamsGroupHeartbeatRequest()
+		req.Group, req.MemberID, req.MemberEpoch = "flowing", "the-member", epoch
+		req.ActiveTasks, req.StandbyTasks, req.WarmupTasks = []kmsg.TaskIDs{}, []kmsg.TaskIDs{}, []kmsg.TaskIDs{}
+		if epoch == 0 {
+			req.RebalanceTimeoutMillis, req.ProcessID, req.Topology = 30000, kmsg.StringPtr("p"), topology
+		}
+		resp, err := req.RequestWith(t.Context(), coordinator)
+		if err != nil || resp.ErrorCode != 0 {
+			t.Fatalf("%+v, %v", resp, err)
+		}
+		if epoch = resp.MemberEpoch; len(resp.ActiveTasks) > 0 {
+			break
+		}
+		time.Sleep(time.Duration(resp.HeartbeatIntervalMillis) * time.Millisecond) // the group waits for more members
+	}
+	text := s.must("", func(ctx context.Context, c *cli.Client) error {
+		return c.DescribeGroups(ctx, []string{"flowing"}, cli.FormatText)
+	})
+	want := regexp.MustCompile(`^Group: flowing  Type: streams  State: Stable  Assignor: sticky  Coordinator: 1  Members: 1  Lag: 3  TimeLag: \S+
+Epoch: 2  AssignmentEpoch: 2
+TOPIC +PARTITION .*
+flow +0 .*
+flow +1 .* 3 +3 +\S+ +the-member .*
+flow-more +0 .*
+flow-more +1 .*
+flow-more +2 .*
+CONSUMER-ID +EPOCH  ASSIGNMENT  TARGET-ASSIGNMENT
+the-member +2  0:0,1,2 +0:0,1,2 *
+$`)
+	if !want.MatchString(text) {
+		t.Errorf("described as\n%s", text)
+	}
+	list := s.must("", func(ctx context.Context, c *cli.Client) error { return c.ListGroups(ctx, cli.FormatText) })
+	if !regexp.MustCompile(`(?m)^flowing +streams +Stable +sticky +1 +1 +3 +-$`).MatchString(list) {
+		t.Errorf("the list is\n%s", list)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // groupRow is a group in `group list` and the head of `group describe`.
 type groupRow struct {
 	Group       string `json:"group"`
-	Kind        string `json:"type"` // classic or consumer: the protocol of its members
+	Kind        string `json:"type"` // classic, consumer or streams: the protocol of its members
 	State       string `json:"state"`
 	Type        string `json:"protocol_type"`
 	Assignor    string `json:"assignor"`
@@ -26,7 +26,7 @@ type groupRow struct {
 	Lag         int64  `json:"lag"` // records, of all partitions; -1 if it is not known
 	Error       string `json:"error,omitempty"`
 
-	// Of consumer groups.
+	// Of consumer and streams groups.
 	Epoch           *int32 `json:"epoch,omitempty"`
 	AssignmentEpoch *int32 `json:"assignment_epoch,omitempty"`
 }
@@ -60,7 +60,7 @@ type groupMember struct {
 	Host       string   `json:"host"`
 	Partitions []string `json:"assignment"`
 
-	// Of consumer groups.
+	// Of consumer and streams groups; of the latter, the assignment is tasks.
 	Epoch  *int32   `json:"member_epoch,omitempty"`
 	Target []string `json:"target_assignment,omitempty"`
 }
