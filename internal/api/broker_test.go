@@ -80,7 +80,8 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	b.follow(empty, b.metadata.Image())
 	settings := NewGroupSettings(cfg, b.metadata)
 	groups, err := group.New(group.Config{InitialRebalanceDelay: -1}, group.Deps{
-		Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Settings: settings.Consumer, StreamsSettings: settings.Streams, Logger: logger,
+		Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Settings: settings.Consumer,
+		StreamsSettings: settings.Streams, ShareSettings: settings.ShareMembers, Logger: logger,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -46,6 +46,16 @@ func (s *GroupSettings) Consumer(name string) group.ConsumerSettings {
 	}
 }
 
+// ShareMembers returns the settings of a share group's membership.
+func (s *GroupSettings) ShareMembers(name string) group.ShareSettings {
+	own, b := s.of(name)
+	return group.ShareSettings{
+		SessionTimeout:     config.GroupMillis(own, b, "share.session.timeout.ms"),
+		HeartbeatInterval:  config.GroupMillis(own, b, "share.heartbeat.interval.ms"),
+		AssignmentInterval: config.GroupMillis(own, b, "share.assignment.interval.ms"),
+	}
+}
+
 // Streams returns the settings of a streams group.
 func (s *GroupSettings) Streams(name string) group.StreamsSettings {
 	own, b := s.of(name)

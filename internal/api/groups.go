@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/coordinator"
@@ -164,16 +163,16 @@ func (a *API) deleteGroups(_ context.Context, c *call, req *kmsg.DeleteGroupsReq
 			names = append(names, name)
 		}
 	}
-	pending := make([]*coordinator.Call[*kerr.Error], len(names))
+	pending := make([]*coordinator.Call[group.Deletion], len(names))
 	for i, name := range names {
-		pending[i] = a.groups.DeleteGroup(name)
+		pending[i] = a.groups.DeleteGroup(name, false)
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.DeleteGroupsResponse](req)
 		for i, name := range names {
 			out := kmsg.NewDeleteGroupsResponseGroup()
 			out.Group = name
-			refused, err := pending[i].Wait(ctx)
+			refused, err := a.deleteGroup(ctx, name, pending[i])
 			if err != nil {
 				out.ErrorCode = a.codeOf(c, err)
 			} else if refused != nil {

@@ -42,7 +42,7 @@ func compareWithKafka(t *testing.T, golden string, have func(*conversation, *tes
 			return &testClient{tb: t, conn: conn}
 		}
 	} else {
-		b := newBroker(t, "offsets.topic.num.partitions=4", "group.consumer.assignment.interval.ms=0",
+		b := newBroker(t, "offsets.topic.num.partitions=4", "group.share.assignment.interval.ms=0", "group.consumer.assignment.interval.ms=0",
 			"group.streams.assignment.interval.ms=0", "group.streams.initial.rebalance.delay.ms=0")
 		connect = b.client
 	}

@@ -68,6 +68,8 @@ func table() []api {
 		serve(69, 0, 1, typed((*API).consumerGroupDescribe)),
 		serve(74, 0, 1, typed((*API).listConfigResources)),
 		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
+		serve(76, 1, 1, typed((*API).shareGroupHeartbeat)),
+		serve(77, 1, 1, typed((*API).shareGroupDescribe)),
 		serve(83, 0, 0, typed((*API).initializeShareGroupState)),
 		serve(84, 0, 0, typed((*API).readShareGroupState)),
 		serve(85, 0, 1, typed((*API).writeShareGroupState)),
@@ -75,5 +77,8 @@ func table() []api {
 		serve(87, 0, 1, typed((*API).readShareGroupStateSummary)),
 		serve(88, 0, 0, typed((*API).streamsGroupHeartbeat)),
 		serve(89, 0, 0, typed((*API).streamsGroupDescribe)),
+		serve(90, 0, 1, typed((*API).describeShareGroupOffsets)),
+		serve(91, 0, 0, typed((*API).alterShareGroupOffsets)),
+		serve(92, 0, 0, typed((*API).deleteShareGroupOffsets)),
 	}
 }

@@ -22,9 +22,8 @@ var missing = map[int16]string{
 	38: "CreateDelegationToken", 39: "RenewDelegationToken", 40: "ExpireDelegationToken", 41: "DescribeDelegationToken",
 	48: "DescribeClientQuotas", 49: "AlterClientQuotas",
 	50: "DescribeUserSCRAMCredentials", 51: "AlterUserSCRAMCredentials",
-	76: "ShareGroupHeartbeat", 77: "ShareGroupDescribe", 78: "ShareFetch", 79: "ShareAcknowledge",
+	78: "ShareFetch", 79: "ShareAcknowledge",
 	80: "AddRaftVoter", 81: "RemoveRaftVoter",
-	90: "DescribeShareGroupOffsets", 91: "AlterShareGroupOffsets", 92: "DeleteShareGroupOffsets",
 }
 
 // reference is what a broker of Apache Kafka 4.3.1 answered to ApiVersions v4.

@@ -86,6 +86,10 @@ type Broker struct {
 	ConsumerGroupMigration    string        // group.consumer.migration.policy
 	ConsumerGroupRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 
+	// Share groups. What a group may set for itself comes from its own settings.
+	ShareGroupMaxSize         int           // group.share.max.size
+	ShareGroupInitializeRetry time.Duration // group.share.initialize.retry.interval.ms
+
 	// Share coordinator.
 	ShareTopicPartitions        int32         // share.coordinator.state.topic.num.partitions
 	ShareTopicReplicationFactor int16         // share.coordinator.state.topic.replication.factor
@@ -191,6 +195,8 @@ func (b *Broker) fill() {
 	b.StreamsGroupMaxSize = int(v.int("group.streams.max.size"))
 	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
 	b.ConsumerGroupRegexRefresh = v.millis("group.consumer.regex.refresh.interval.ms")
+	b.ShareGroupMaxSize = int(v.int("group.share.max.size"))
+	b.ShareGroupInitializeRetry = v.millis("group.share.initialize.retry.interval.ms")
 	b.ShareTopicPartitions = int32(v.int("share.coordinator.state.topic.num.partitions"))
 	b.ShareTopicReplicationFactor = int16(v.int("share.coordinator.state.topic.replication.factor"))
 	b.ShareTopicSegmentBytes = v.int("share.coordinator.state.topic.segment.bytes")

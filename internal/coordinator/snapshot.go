@@ -50,7 +50,7 @@ const defaultSnapshotEvery = 100_000
 // The format is told in docs/formats/groups.md. A file is records in batches, then a footer.
 const (
 	snapshotMagic   = 0x4f54534e41503031 // "OTSNAP01"
-	snapshotVersion = 3                  // goes up whenever a type of record becomes known, as a snapshot made before lacks those records
+	snapshotVersion = 4                  // goes up whenever a type of record becomes known, as a snapshot made before lacks those records
 	footerSize      = 8 + 4 + 16 + 4 + 8 + 8 + 4 + 4
 	maxBatch        = maxDecompressed
 )

@@ -180,7 +180,7 @@ func TestSnapshotBytes(t *testing.T) {
 		if got := hex.EncodeToString(body); got[:34] != strings.ReplaceAll(want, " ", "")[:34] || got[42:] != strings.ReplaceAll(want, " ", "")[42:] {
 			t.Errorf("body\n%s, want\n%s", got, strings.ReplaceAll(want, " ", ""))
 		}
-		foot := "4f54534e41503031 00000003" + hex.EncodeToString(id[:]) + "00000000 000000000000000a" + "000000000000004d"
+		foot := "4f54534e41503031 00000004" + hex.EncodeToString(id[:]) + "00000000 000000000000000a" + "000000000000004d"
 		if got := hex.EncodeToString(b[len(b)-56 : len(b)-8]); got != strings.ReplaceAll(foot, " ", "") {
 			t.Errorf("footer\n%s, want\n%s", got, strings.ReplaceAll(foot, " ", ""))
 		}

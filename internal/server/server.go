@@ -206,6 +206,7 @@ func (s *Server) startGroups(context.Context) (err error) {
 		Logger:    s.logger,
 		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
 
+		ShareSettings:   settings.ShareMembers,
 		StreamsSettings: settings.Streams,
 	})
 	if err != nil {
@@ -472,5 +473,7 @@ func groupConfig(c *config.Broker) group.Config {
 		Migration:              group.ParseMigrationPolicy(c.ConsumerGroupMigration),
 		RegexRefreshInterval:   c.ConsumerGroupRegexRefresh,
 		StreamsMaxSize:         c.StreamsGroupMaxSize,
+		ShareMaxSize:           c.ShareGroupMaxSize,
+		ShareInitializeRetry:   c.ShareGroupInitializeRetry,
 	}
 }

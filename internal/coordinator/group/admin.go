@@ -65,14 +65,27 @@ func (m *Machine) DescribeGroup(version int16, id string) kmsg.DescribeGroupsRes
 	return d
 }
 
-// DeleteGroup handles one group of DeleteGroups v0–2 (KIP-229): only a group without members goes, with its offsets.
-func (m *Machine) DeleteGroup(fx *coordinator.Effects, id string) *kerr.Error {
+// Deletion is the outcome of deleting a group: a reason not to, or that it was deleted. Where there are partitions it was not yet: the
+// share coordinator has to forget them first.
+type Deletion struct {
+	Code       *kerr.Error
+	Partitions []SharePartition
+}
+
+// DeleteGroup handles one group of DeleteGroups v0–2 (KIP-229): only a group without members goes, with its offsets. forgotten says that the
+// share coordinator has forgotten the group's partitions.
+func (m *Machine) DeleteGroup(fx *coordinator.Effects, id string, forgotten bool) Deletion {
 	g := m.groups[id]
 	switch {
 	case g == nil:
-		return kerr.GroupIDNotFound
+		return Deletion{Code: kerr.GroupIDNotFound}
 	case !g.isEmpty():
-		return kerr.NonEmptyGroup
+		return Deletion{Code: kerr.NonEmptyGroup}
+	}
+	if g := m.share(id); g != nil && !forgotten {
+		if partitions := m.beginDeletingShare(fx, g); len(partitions) > 0 {
+			return Deletion{Partitions: partitions}
+		}
 	}
 	topics := m.offsets[id]
 	for _, topic := range slices.Sorted(maps.Keys(topics)) {
@@ -81,5 +94,5 @@ func (m *Machine) DeleteGroup(fx *coordinator.Effects, id string) *kerr.Error {
 		}
 	}
 	g.entomb(m, fx)
-	return nil
+	return Deletion{}
 }

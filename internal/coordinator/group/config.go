@@ -35,6 +35,9 @@ type Config struct {
 	RegexRefreshInterval time.Duration   // group.consumer.regex.refresh.interval.ms; 10 min
 	Migration            MigrationPolicy // group.consumer.migration.policy; bidirectional
 
+	ShareMaxSize         int           // group.share.max.size, members of a group; 200
+	ShareInitializeRetry time.Duration // group.share.initialize.retry.interval.ms; 30 s
+
 	StreamsMaxSize int // group.streams.max.size, members of a group; 2147483647
 }
 
@@ -110,6 +113,8 @@ func (c Config) WithDefaults() Config {
 		c.Assignors = []string{"uniform", "range"}
 	}
 	orElse(&c.ConsumerMaxSize, math.MaxInt32)
+	orElse(&c.ShareMaxSize, 200)
+	orElse(&c.ShareInitializeRetry, 30*time.Second)
 	orElse(&c.RegexRefreshInterval, 10*time.Minute)
 	orElse(&c.StreamsMaxSize, math.MaxInt32)
 	return c
@@ -143,6 +148,7 @@ func (c Config) Validate() error {
 	}
 	check(c.ConsumerMaxSize > 0, "group.consumer.max.size %d is not positive", c.ConsumerMaxSize)
 	check(c.StreamsMaxSize > 0, "group.streams.max.size %d is not positive", c.StreamsMaxSize)
+	check(c.ShareMaxSize > 0, "group.share.max.size %d is not positive", c.ShareMaxSize)
 	check(c.RegexRefreshInterval > 0, "group.consumer.regex.refresh.interval %v is not positive", c.RegexRefreshInterval)
 	return errors.Join(problems...)
 }

@@ -1,4 +1,4 @@
-// Package group is the group coordinator: the state machines of classic groups, of consumer groups (KIP-848) and of streams groups
+// Package group is the group coordinator: the state machines of classic groups, of consumer groups (KIP-848), of share groups (KIP-932) and of streams groups
 // (KIP-1071), as Apache Kafka 4.3 has them, with the offsets that groups commit, and Service, the front door through which requests reach the state machines of all partitions of
 // __consumer_offsets. A group lives in the partition that its name hashes to. docs/formats/groups.md has the records.
 //
@@ -93,6 +93,31 @@
 // Static members, warm-up tasks, task offsets, patterns of source topics, and changes of a topology are refused, as in Kafka 4.3. A group
 // changes its kind only while it has no members: an empty classic group becomes a streams group, and the other way round.
 //
+// # States of a share group
+//
+// The members of a share group (KIP-932) share partitions: several may have the same one, and which of its records each gets is the business of
+// package share. They send one request, ShareGroupHeartbeat. The epochs are those of a consumer group, but nobody waits for anybody: a
+// member comes to its target with its next heartbeat, see Machine.reconcileShare.
+//
+//	Empty   no members
+//	Stable  there are members
+//
+// A partition is assigned only once the share coordinator keeps its state, which goes in steps:
+//
+//	       a member subscribes            ShareInitialized            DeleteShareGroupOffsets,
+//	none ─────────────────────▶ initializing ─────────────▶ initialized ─────────────────────▶ deleting ─────────────▶ none
+//	       or offsets are altered   │  ▲                                     DeleteGroups               ShareDeleted
+//	                                └──┘ it failed, or nothing was heard of it for
+//	                                     group.share.initialize.retry.interval.ms: the next heartbeat asks again
+//
+// The answer to a heartbeat says what to initialize (ShareReport); a group with partitions that were initialized and not assigned yet gets a
+// new epoch with the next heartbeat, to which its members are asked sooner. share.assignment.interval.ms does not hold an assignment back
+// that follows one of nothing.
+//
+// Timers: a session per member. ShareListener is told of each member that goes and of each group that becomes empty.
+//
+// A share group has no committed offsets. It never changes its kind, and goes only when it is deleted.
+//
 // # From one protocol to the other
 //
 // A consumer group can have members that speak the classic protocol, see consumer_classic.go. A classic group of consumers becomes a
@@ -103,7 +128,7 @@
 //
 // # Hard and soft state
 //
-// Everything of a consumer group is recorded, but for its timers; of a streams group likewise, but for what is told above. Of a classic group recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
+// Everything of a consumer group is recorded, but for its timers; of a streams group likewise, but for what is told above, and of a share group. Of a classic group recorded are: each group when it is new, when it becomes stable, when it becomes empty, when a static member comes back, and when it
 // is deleted; and each offset. All else is soft. After a reload a group is as it was when it was last recorded, stable or empty, and
 // each of its members has one session timeout to be heard of; members that were joining join again, as their clients do after
 // NOT_COORDINATOR.
@@ -115,7 +140,7 @@
 //
 // All groups of a broker share one budget of bytes (Config.MaxBytes): past it new members, assignments and offsets are refused with
 // COORDINATOR_NOT_AVAILABLE, which clients try again; heartbeats, fetches and everything that frees memory go on. Kafka's own limits
-// hold too: group.max.size, group.consumer.max.size, group.streams.max.size, offset.metadata.max.bytes, and the largest record, which bounds what one member of
+// hold too: group.max.size, group.consumer.max.size, group.streams.max.size, group.share.max.size, offset.metadata.max.bytes, and the largest record, which bounds what one member of
 // a consumer group subscribes to, what a pattern may match, and an assignment.
 //
 // # Where it differs from Kafka on purpose
@@ -133,5 +158,6 @@
 //   - A member of a streams group that says it lacks a task which is its own is told again; Kafka tells it only when something changes, so
 //     where an answer was lost the task is nobody's until then.
 //   - In an answer about a streams group whose source topics are missing there are no endpoints; Kafka answers UNKNOWN_SERVER_ERROR.
+//   - What was altered or deleted for a share group stays deleted if both meet; Kafka takes what is initialized later for initialized.
 //   - A member whose subscription or assignment is larger than a record may be is refused, or keeps what it has.
 package group

@@ -58,6 +58,11 @@ func (m *Machine) expireOffsets(fx *coordinator.Effects, group string, g group) 
 // TopicsDeleted removes the offsets committed for deleted topics. One of the same name may exist by now; its own offsets stay.
 func (m *Machine) TopicsDeleted(fx *coordinator.Effects, names []string) {
 	image := m.env.Topics.Image()
+	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		if g := m.share(id); g != nil {
+			m.forgetShareTopics(fx, g)
+		}
+	}
 	for _, group := range slices.Sorted(maps.Keys(m.offsets)) {
 		for _, name := range names {
 			t, exists := image.Topic(name)

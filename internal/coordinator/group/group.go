@@ -17,6 +17,7 @@ const (
 	Classic  Kind = "classic"
 	Consumer Kind = "consumer"
 	Streams  Kind = "streams"
+	Share    Kind = "share"
 )
 
 // group is what the coordinator asks of a group of any kind. The rest of a kind is its own: its requests come as methods of Machine,

@@ -48,6 +48,10 @@ type Environment struct {
 	Settings func(group string) ConsumerSettings
 	// StreamsSettings are those of a streams group.
 	StreamsSettings func(group string) StreamsSettings
+	// ShareSettings are those of a share group.
+	ShareSettings func(group string) ShareSettings
+	// ShareListener is told of members of share groups that have gone; optional.
+	ShareListener ShareListener
 	// NewID returns text that no other call returns: the second part of member ids.
 	NewID func() string
 	// Log is told what an operator may want to know of a group; optional.

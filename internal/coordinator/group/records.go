@@ -114,6 +114,13 @@ var recordTypes = [...]func(*Machine, coordinator.Record) error{
 	keyCurrent:           replayConsumer(2, (*Machine).replayCurrent),
 	keyRegex:             replayConsumer(2, (*Machine).replayRegex),
 
+	keyShareMember:         replayShare(2, (*Machine).replayShareMember),
+	keyShareGroup:          replayShare(1, (*Machine).replayShareGroup),
+	keyShareTargetMetadata: replayShare(1, (*Machine).replayShareTargetMetadata),
+	keyShareTarget:         replayShare(2, (*Machine).replayShareTarget),
+	keyShareCurrent:        replayShare(2, (*Machine).replayShareCurrent),
+	keyShareState:          replayShare(1, (*Machine).replayShareState),
+
 	keyStreamsGroup:          replayStreams(1, (*Machine).replayStreamsGroup),
 	keyStreamsMember:         replayStreams(2, (*Machine).replayStreamsMember),
 	keyStreamsTargetMetadata: replayStreams(1, (*Machine).replayStreamsTargetMetadata),

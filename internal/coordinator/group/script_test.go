@@ -101,6 +101,9 @@ type runner struct {
 	ids      int
 	began    time.Time
 	waiting  []*waiting
+
+	initialize []SharePartition // what share groups have asked for
+	unshared   []base.TopicID   // and what was begun to delete
 }
 
 // waiting is a request without an answer yet.
@@ -129,7 +132,8 @@ func newRunner(t *testing.T) *runner {
 
 func (r *runner) start() {
 	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots(),
-		Settings: func(string) ConsumerSettings { return r.settings }, StreamsSettings: func(string) StreamsSettings { return r.streams }})
+		Settings: func(string) ConsumerSettings { return r.settings }, StreamsSettings: func(string) StreamsSettings { return r.streams },
+		ShareSettings: func(string) ShareSettings { return DefaultShareSettings }})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -267,32 +271,38 @@ var commands map[string]func(r *runner, a args) []string
 
 func init() {
 	commands = map[string]func(r *runner, a args) []string{
-		"join":      (*runner).join,
-		"sync":      (*runner).sync,
-		"heartbeat": (*runner).heartbeat,
-		"leave":     (*runner).leave,
-		"commit":    (*runner).commit,
-		"fetch":     (*runner).fetch,
-		"txncommit": (*runner).txnCommit, // TxnOffsetCommit
-		"end":       (*runner).end,       // the marker of a transaction
-		"forget":    (*runner).forget,    // OffsetDelete
-		"list":      (*runner).list,
-		"describe":  (*runner).describe,
-		"delete":    (*runner).delete,
-		"topic":     (*runner).changeTopic,
-		"hb":        (*runner).consumerHeartbeat,
-		"consumers": (*runner).describeConsumers,
-		"sh":        (*runner).streamsHeartbeat,
-		"streams":   (*runner).describeStreams,
-		"config":    (*runner).config,
-		"advance":   (*runner).advance,
-		"dump":      (*runner).dump,
-		"records":   (*runner).records,
-		"reload":    (*runner).reload,
-		"crash":     (*runner).crash,
-		"hold":      func(r *runner, _ args) []string { r.topic.Of(0).Hold(); return nil },
-		"release":   func(r *runner, _ args) []string { r.topic.Of(0).Release(); return nil },
-		"refuse":    func(r *runner, a args) []string { r.topic.Of(0).Refuse(int(a.number("appends", 1))); return nil },
+		"join":        (*runner).join,
+		"sync":        (*runner).sync,
+		"heartbeat":   (*runner).heartbeat,
+		"leave":       (*runner).leave,
+		"commit":      (*runner).commit,
+		"fetch":       (*runner).fetch,
+		"txncommit":   (*runner).txnCommit, // TxnOffsetCommit
+		"end":         (*runner).end,       // the marker of a transaction
+		"forget":      (*runner).forget,    // OffsetDelete
+		"list":        (*runner).list,
+		"describe":    (*runner).describe,
+		"delete":      (*runner).delete,
+		"topic":       (*runner).changeTopic,
+		"hb":          (*runner).consumerHeartbeat,
+		"consumers":   (*runner).describeConsumers,
+		"sh":          (*runner).streamsHeartbeat,
+		"streams":     (*runner).describeStreams,
+		"share":       (*runner).shareHeartbeat,
+		"initialized": (*runner).shareInitialized,
+		"shares":      (*runner).describeShares,
+		"alter":       (*runner).alterShare,
+		"unshare":     (*runner).forgetShare,
+		"forgotten":   (*runner).shareForgotten,
+		"config":      (*runner).config,
+		"advance":     (*runner).advance,
+		"dump":        (*runner).dump,
+		"records":     (*runner).records,
+		"reload":      (*runner).reload,
+		"crash":       (*runner).crash,
+		"hold":        func(r *runner, _ args) []string { r.topic.Of(0).Hold(); return nil },
+		"release":     func(r *runner, _ args) []string { r.topic.Of(0).Release(); return nil },
+		"refuse":      func(r *runner, a args) []string { r.topic.Of(0).Refuse(int(a.number("appends", 1))); return nil },
 	}
 }
 
@@ -578,9 +588,12 @@ func (r *runner) describe(a args) []string {
 }
 
 func (r *runner) delete(a args) []string {
-	expect(r, "delete", r.service.DeleteGroup(groupArg(a)), func(refused *kerr.Error) []string {
-		if refused != nil {
-			return []string{refused.Message}
+	expect(r, "delete", r.service.DeleteGroup(groupArg(a), len(a.plain) > 1), func(d Deletion) []string {
+		if d.Code != nil {
+			return []string{d.Code.Message}
+		}
+		if len(d.Partitions) > 0 {
+			return showShare("forget", d.Partitions)
 		}
 		return []string{"deleted"}
 	})
@@ -628,6 +641,8 @@ func (r *runner) config(a args) []string {
 			r.cfg.OffsetMetadataMaxBytes = n
 		case "max-record":
 			r.cfg.MaxRecordBytes = n
+		case "share-max-size":
+			r.cfg.ShareMaxSize = n
 		case "streams-max-size":
 			r.cfg.StreamsMaxSize = n
 		case "streams-delay":
@@ -692,6 +707,10 @@ func dumpMachine(m *Machine, began time.Time, hard bool) []string {
 		}
 		if s, ok := m.groups[id].(*streamsGroup); ok {
 			out = append(out, dumpStreams(s)...)
+			continue
+		}
+		if s, ok := m.groups[id].(*shareGroup); ok {
+			out = append(out, dumpShare(m, s)...)
 			continue
 		}
 		g := m.groups[id].(*classicGroup)

@@ -29,6 +29,10 @@ type Deps struct {
 	Settings func(group string) ConsumerSettings
 	// StreamsSettings are those of a streams group, likewise.
 	StreamsSettings func(group string) StreamsSettings
+	// ShareSettings are those of a share group, likewise.
+	ShareSettings func(group string) ShareSettings
+	// ShareListener is told of members of share groups that have gone; optional.
+	ShareListener ShareListener
 	// Snapshots says where the groups of each partition are written down from time to time. Without it, loading a partition reads its
 	// whole log.
 	Snapshots coordinator.Snapshots
@@ -66,7 +70,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if streamsSettings == nil {
 		streamsSettings = func(string) StreamsSettings { return DefaultStreamsSettings }
 	}
-	s := &Service{env: Environment{Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), Settings: settings, StreamsSettings: streamsSettings, NewID: newUUID}}
+	shareSettings := deps.ShareSettings
+	if shareSettings == nil {
+		shareSettings = func(string) ShareSettings { return DefaultShareSettings }
+	}
+	s := &Service{env: Environment{
+		Config: cfg, Topics: deps.Topics, Budget: NewBudget(cfg.MaxBytes), Settings: settings, StreamsSettings: streamsSettings,
+		ShareSettings: shareSettings, ShareListener: deps.ShareListener, NewID: newUUID,
+	}}
 	if deps.Logger != nil {
 		s.env.Log = func(msg, group string, args ...any) {
 			deps.Logger.Debug("group", append([]any{"group", group, "event", msg}, args...)...)
@@ -271,9 +282,9 @@ func (s *Service) DescribeGroup(version int16, group string) *coordinator.Call[k
 	})
 }
 
-// DeleteGroup queues the request for one group; see Machine.DeleteGroup. The answer is nil where it was deleted.
-func (s *Service) DeleteGroup(group string) *coordinator.Call[*kerr.Error] {
-	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kerr.Error]) {
-		c.Answer(fx, m.DeleteGroup(fx, group))
+// DeleteGroup queues the request for one group; see Machine.DeleteGroup.
+func (s *Service) DeleteGroup(group string, forgotten bool) *coordinator.Call[Deletion] {
+	return submit(s, group, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[Deletion]) {
+		c.Answer(fx, m.DeleteGroup(fx, group, forgotten))
 	})
 }
