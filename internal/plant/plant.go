@@ -85,8 +85,8 @@ const (
 	FirstOffsetWins Bug = "first-offset-wins"
 	// ShareStateUnfenced takes a write to a share partition from before its last initialization.
 	ShareStateUnfenced Bug = "share-state-unfenced"
-	// SharerUnnoticed does not assign the partitions of a member that left a share group.
-	SharerUnnoticed Bug = "sharer-unnoticed"
+	// ShareUnkept assigns partitions of a share group though the share coordinator does not keep their state.
+	ShareUnkept Bug = "share-unkept"
 	// PruneSnapshot deletes the oldest record of a coordinator's log that is still needed.
 	PruneSnapshot Bug = "prune-snapshot"
 	// NoTombstone deletes a topic without leaving its tombstone.
@@ -140,5 +140,5 @@ var Bugs = []Bug{
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
-	ShareStateUnfenced, PruneSnapshot, SharerUnnoticed,
+	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
 }

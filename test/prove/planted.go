@@ -63,6 +63,7 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.KeepRefusedState:         {{"coordinator", 20}},
 	plant.SnapshotOneLate:          {{"coordinator", 200}},
 	plant.ShareStateUnfenced:       {{"share-state", 40}},
+	plant.ShareUnkept:              {{"share-group", 100}},
 	plant.PruneSnapshot:            {{"share-state", 40}},
 	plant.FirstOffsetWins:          {{"coordinator", 20}, {"history-queue", 12}},
 	plant.TaskTwice:                {{"coordinator", 40}},

@@ -24,6 +24,7 @@ var rows = []row{
 	{name: "power-loss-broker", pkg: "internal/server", test: "TestNothingOfTheBrokerIsLostWhenPowerFails"},
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
+	{name: "share-group", pkg: "internal/coordinator/group", test: "TestShareHistories"},
 	{name: "share-state", pkg: "internal/coordinator/sharestate", test: "TestHistories"},
 	{name: "coordinator-transactions", pkg: "internal/coordinator/txn", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},

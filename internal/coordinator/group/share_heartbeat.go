@@ -11,7 +11,6 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
-	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // ShareReport is the outcome of a member's heartbeat: the answer, and what the share coordinator is to initialize before the partitions can
@@ -316,9 +315,7 @@ func (m *Machine) removeShareMember(fx *coordinator.Effects, g *shareGroup, id s
 	fx.Append(shareCurrentKey(g.id, id), nil)
 	fx.Append(shareTargetKey(g.id, id), nil)
 	fx.Append(shareMemberKey(g.id, id), nil)
-	if !plant.On(plant.SharerUnnoticed) {
-		m.bumpShare(fx, g, true)
-	}
+	m.bumpShare(fx, g, true)
 	if listener := m.env.ShareListener; listener != nil {
 		group, empty := g.id, len(g.members) == 0
 		fx.After(func() {

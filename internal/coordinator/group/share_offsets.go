@@ -10,6 +10,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // The state of a group's partitions is kept by the share coordinator, in another topic. So what concerns both goes in steps: the group
@@ -84,7 +85,7 @@ func (m *Machine) ShareInitialized(fx *coordinator.Effects, id string, partition
 	told := g.byTopic(partitions)
 	s := g.state
 	rest := s.initializing.without(told)
-	if done {
+	if done || plant.On(plant.ShareUnkept) {
 		s.initialized = s.initialized.with(s.initializing.without(rest))
 	}
 	if len(rest) != len(s.initializing) || s.initializing.size() != rest.size() {
