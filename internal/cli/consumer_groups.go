@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// groupsOf asks for groups of all protocols but that of share groups, with their lags, in order of name. What could not be described is in failed.
+// groupsOf asks for groups of all protocols, with their lags, in order of name. What could not be described is in failed.
 func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupDetail, failed []kadm.DescribedGroupLag, err error) {
 	if len(names) == 0 {
 		return nil, nil, nil
@@ -31,7 +31,12 @@ func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupD
 			return nil, nil, err
 		}
 	}
-	streams, err := c.streamsGroups(ctx, slices.DeleteFunc(others, func(name string) bool { return consumers[name].Err == nil }))
+	others = slices.DeleteFunc(others, func(name string) bool { return consumers[name].Err == nil })
+	streams, err := c.streamsGroups(ctx, others)
+	if err != nil {
+		return nil, nil, err
+	}
+	shares, err := c.shareGroups(ctx, slices.DeleteFunc(others, func(name string) bool { _, ok := streams[name]; return ok }))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,6 +51,14 @@ func (c *Client) groupsOf(ctx context.Context, names []string) (details []groupD
 		}
 		if g, ok := streams[l.Group]; ok {
 			d, err := c.streamsDetail(ctx, g)
+			if err != nil {
+				return nil, nil, err
+			}
+			details = append(details, d)
+			continue
+		}
+		if g, ok := shares[l.Group]; ok {
+			d, err := c.shareDetail(ctx, g)
 			if err != nil {
 				return nil, nil, err
 			}

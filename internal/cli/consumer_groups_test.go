@@ -118,3 +118,56 @@ $`)
 		t.Errorf("the list is\n%s", list)
 	}
 }
+
+// TestShareGroupsAreDescribed looks at a share group with two members, which share the one partition.
+func TestShareGroupsAreDescribed(t *testing.T) {
+	t.Parallel()
+	s := &session{t: t}
+	s.create("queue", 1)
+	s.produce("a\nb\n", cli.Produce{Topic: "queue", Partition: 0})
+	client, err := kgo.NewClient(kgo.SeedBrokers(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	at := kadm.NewClient(client).FindGroupCoordinators(t.Context(), "sharing")["sharing"]
+	if at.Err != nil {
+		t.Fatal(at.Err)
+	}
+	for _, member := range []string{"one", "two"} {
+		epoch := int32(0)
+		for assigned := false; !assigned; {
+			req := kmsg.NewPtrShareGroupHeartbeatRequest()
+			req.GroupID, req.MemberID, req.MemberEpoch = "sharing", member, epoch
+			if epoch == 0 {
+				req.SubscribedTopicNames = []string{"queue"}
+			}
+			resp, err := req.RequestWith(t.Context(), client.Broker(int(at.NodeID)))
+			if err != nil || resp.ErrorCode != 0 {
+				t.Fatalf("%+v, %v", resp, err)
+			}
+			epoch = resp.MemberEpoch
+			if assigned = resp.Assignment != nil && len(resp.Assignment.TopicPartitions) > 0; !assigned {
+				time.Sleep(time.Duration(resp.HeartbeatIntervalMillis) * time.Millisecond)
+			}
+		}
+	}
+	text := s.must("", func(ctx context.Context, c *cli.Client) error {
+		return c.DescribeGroups(ctx, []string{"sharing"}, cli.FormatText)
+	})
+	want := regexp.MustCompile(`^Group: sharing  Type: share  State: Stable  Assignor: simple  Coordinator: 1  Members: 2  Lag: \S+  TimeLag: \S+
+Epoch: \d+  AssignmentEpoch: \d+
+TOPIC +PARTITION .*
+queue +0 .* 2 .*
+CONSUMER-ID .*
+one +\d+ +queue:0 .*
+two +\d+ +queue:0 .*
+$`)
+	if !want.MatchString(text) {
+		t.Errorf("described as\n%s", text)
+	}
+	list := s.must("", func(ctx context.Context, c *cli.Client) error { return c.ListGroups(ctx, cli.FormatText) })
+	if !regexp.MustCompile(`(?m)^sharing +share +Stable +simple +1 +2 +\S+ +-$`).MatchString(list) {
+		t.Errorf("the list is\n%s", list)
+	}
+}

@@ -17,7 +17,7 @@ import (
 // groupRow is a group in `group list` and the head of `group describe`.
 type groupRow struct {
 	Group       string `json:"group"`
-	Kind        string `json:"type"` // classic, consumer or streams: the protocol of its members
+	Kind        string `json:"type"` // classic, consumer, streams or share: the protocol of its members
 	State       string `json:"state"`
 	Type        string `json:"protocol_type"`
 	Assignor    string `json:"assignor"`
@@ -26,7 +26,7 @@ type groupRow struct {
 	Lag         int64  `json:"lag"` // records, of all partitions; -1 if it is not known
 	Error       string `json:"error,omitempty"`
 
-	// Of consumer and streams groups.
+	// Of all but classic groups.
 	Epoch           *int32 `json:"epoch,omitempty"`
 	AssignmentEpoch *int32 `json:"assignment_epoch,omitempty"`
 }
@@ -41,7 +41,7 @@ type groupDetail struct {
 type groupPartition struct {
 	Topic     string   `json:"topic"`
 	Partition int32    `json:"partition"`
-	Committed *int64   `json:"committed_offset"` // null if nothing is committed
+	Committed *int64   `json:"committed_offset"` // of share groups: where what is not finished begins; null if there is none
 	End       int64    `json:"log_end_offset"`
 	Lag       int64    `json:"lag"`              // records; -1 if it is not known
 	TimeLag   *float64 `json:"time_lag_seconds"` // null if it is not known
