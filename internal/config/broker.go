@@ -78,6 +78,7 @@ type Broker struct {
 	GroupMaxSessionTimeout        time.Duration // group.max.session.timeout.ms
 	GroupMaxSize                  int           // group.max.size
 	GroupProtocols                []string      // group.coordinator.rebalance.protocols, in lower case
+	MaxShareSessions              int           // group.share.max.share.sessions
 
 	// Consumer groups. What a group may set for itself comes from Consumer.
 	ConsumerGroupAssignors    []string      // group.consumer.assignors
@@ -186,6 +187,7 @@ func (b *Broker) fill() {
 	b.GroupMinSessionTimeout = v.millis("group.min.session.timeout.ms")
 	b.GroupMaxSessionTimeout = v.millis("group.max.session.timeout.ms")
 	b.GroupMaxSize = int(v.int("group.max.size"))
+	b.MaxShareSessions = int(v.int("group.share.max.share.sessions"))
 	b.GroupProtocols = nil // not the list of the settings that these are made from
 	for _, p := range v.words("group.coordinator.rebalance.protocols") {
 		b.GroupProtocols = append(b.GroupProtocols, strings.ToLower(p))
