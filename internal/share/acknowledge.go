@@ -3,6 +3,7 @@ package share
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -41,14 +42,25 @@ var (
 	ErrRenewDisabled      = errors.New("renewing acquisition locks is not enabled for the group")
 )
 
-// CheckAcks says whether batches are such as the protocol allows: in order, without overlap, with as many types as they need, and Renew
-// only if renew is set. ErrInvalidAck.
+// AckError is why an acknowledgement was not carried out: one of the errors above, in the words that the member is told, which are Kafka's.
+type AckError struct {
+	Err  error
+	Text string
+}
+
+func (e *AckError) Error() string { return e.Text }
+
+// Unwrap returns the error that it is.
+func (e *AckError) Unwrap() error { return e.Err }
+
+// CheckAcks says whether batches are such as the protocol allows: in order, with as many types as they need, and Renew only if renew is
+// set. ErrInvalidAck.
 func CheckAcks(batches []AckBatch, renew bool) error {
-	next := base.Offset(0)
+	last := base.Offset(0)
 	for _, b := range batches {
 		n := int64(b.Last-b.First) + 1
 		switch {
-		case b.First < next || n <= 0:
+		case b.First < last || b.Last < b.First:
 			return fmt.Errorf("%w: offsets %d to %d", ErrInvalidAck, b.First, b.Last)
 		case len(b.Types) != 1 && int64(len(b.Types)) != n:
 			return fmt.Errorf("%w: %d types for %d offsets", ErrInvalidAck, len(b.Types), n)
@@ -58,7 +70,7 @@ func CheckAcks(batches []AckBatch, renew bool) error {
 				return fmt.Errorf("%w: type %d", ErrInvalidAck, t)
 			}
 		}
-		next = b.Last + 1
+		last = b.Last
 	}
 	return nil
 }
@@ -67,7 +79,10 @@ func CheckAcks(batches []AckBatch, renew bool) error {
 // is finished already and left so. If anything is wrong with one of the batches then nothing is carried out: ErrInvalidRecordState,
 // ErrInvalidAck, ErrRenewDisabled.
 func (p *Partition) Acknowledge(now time.Time, s Settings, member string, batches []AckBatch) error {
-	for _, b := range batches {
+	for i, b := range batches {
+		if i > 0 && b.First == batches[i-1].Last { // CheckAcks allows that, as Kafka does
+			return &AckError{ErrInvalidRecordState, notAcquired}
+		}
 		if err := p.checkAck(s, member, b); err != nil {
 			return err
 		}
@@ -90,27 +105,28 @@ func (p *Partition) Acknowledge(now time.Time, s Settings, member string, batche
 	return nil
 }
 
+const notAcquired = "The offset cannot be acknowledged. The offset is not acquired."
+
 // checkAck says whether the member has the records of a batch.
 func (p *Partition) checkAck(s Settings, member string, b AckBatch) error {
-	if !s.Renewable {
-		for _, t := range b.Types {
-			if t == Renew {
-				return ErrRenewDisabled
-			}
-		}
-	}
-	if b.Last < p.start {
+	switch {
+	case !s.Renewable && slices.Contains(b.Types, Renew):
+		return &AckError{ErrRenewDisabled, "Renewing acquisition locks is not enabled for the group."}
+	case b.Last < p.start:
 		return nil
-	}
-	if b.First >= p.end {
-		return fmt.Errorf("%w: offset %d was not acquired", ErrInvalidRecordState, b.First)
-	}
-	if b.Last >= p.end {
-		return fmt.Errorf("%w: offset %d was not acquired", ErrInvalidAck, b.Last)
+	case p.Window() == 0:
+		return &AckError{ErrInvalidRecordState, "Batch record not found. The request batch offsets are not found in the cache."}
+	case b.First >= p.end:
+		return &AckError{ErrInvalidAck, "Batch record not found. The first offset in request is past acquired records."}
+	case b.Last >= p.end:
+		return &AckError{ErrInvalidAck, "Batch record not found. The last offset in request is past acquired records."}
 	}
 	for i := p.find(max(b.First, p.start)); i < len(p.runs) && p.runs[i].first <= b.Last; i++ {
-		if r := p.runs[i]; r.state != Acquired || r.member != member {
-			return fmt.Errorf("%w: offset %d", ErrInvalidRecordState, max(b.First, r.first))
+		switch r := p.runs[i]; {
+		case r.state != Acquired:
+			return &AckError{ErrInvalidRecordState, notAcquired}
+		case r.member != member:
+			return &AckError{ErrInvalidRecordState, "Member is not the owner of offset"}
 		}
 	}
 	return nil

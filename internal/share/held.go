@@ -106,7 +106,7 @@ func (h *Held) Next(logStart base.Offset) (at base.Offset, ok bool) {
 // Acquire gives a session's member what is available among spans, which were read from offset from; see Partition.Acquire. A closed
 // session gets nothing.
 func (h *Held) Acquire(s *Session, a Acquisition, from base.Offset, spans []Span) (got []AcquiredBatch) {
-	a.Member = s.Member
+	a.Member = s.member
 	a.Cramped = h.m.window.Load() >= h.m.maxWindow
 	h.change(func(p *Partition, settings Settings) {
 		if !s.closed.Load() {

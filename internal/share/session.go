@@ -29,7 +29,6 @@ type sessionKey struct{ group, member string }
 // Session is what a member of a share group fetches, so that its requests need not name it anew.
 type Session struct {
 	sessionKey
-	Member string
 
 	closed atomic.Bool
 	end    chan struct{} // closed with it
@@ -39,6 +38,9 @@ type Session struct {
 	targets []*Target
 	all     map[base.TopicIDPartition]*Target // that it ever named, since the member may have something of them
 }
+
+// Group is the group that the session's member is of.
+func (s *Session) Group() string { return s.group }
 
 // Target is a partition that a session fetches.
 type Target struct {
@@ -117,7 +119,7 @@ func (m *Manager) beginSessionLocked(key sessionKey, old *Session, r SessionRequ
 	if old == nil && len(m.sessions) >= m.maxSessions {
 		return nil, nil, ErrSessionLimit
 	}
-	s := &Session{sessionKey: key, Member: key.member, epoch: nextEpoch(InitialEpoch), end: make(chan struct{}), all: map[base.TopicIDPartition]*Target{}}
+	s := &Session{sessionKey: key, epoch: nextEpoch(InitialEpoch), end: make(chan struct{}), all: map[base.TopicIDPartition]*Target{}}
 	if old != nil {
 		// It takes over what the old one named, so that the member's records are released with it.
 		delete(m.sessions, key)
@@ -207,7 +209,7 @@ func (m *Manager) CloseSession(s *Session) {
 	close(s.end)
 	m.mu.Unlock()
 	for _, h := range held {
-		h.Release(s.Member)
+		h.Release(s.member)
 	}
 }
 
