@@ -10,6 +10,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/share"
 	"github.com/ottlaio/ottla/internal/storage"
 )
 
@@ -22,6 +23,10 @@ type Deps struct {
 	Txns     *txn.Service
 	// ShareState keeps the state of share partitions.
 	ShareState *sharestate.Service
+	// Shares holds the share partitions.
+	Shares *share.Manager
+	// ShareSettings are those of share groups; see GroupSettings.Share.
+	ShareSettings func(group string) config.ShareGroup
 	// ProducerIDs is shared with Txns.
 	ProducerIDs *ProducerIDs
 	Logger      *slog.Logger
@@ -34,6 +39,7 @@ type API struct {
 	engine     *storage.Engine
 	groups     *group.Service
 	txns       *txn.Service
+	shares     *share.Manager
 	markers    *Markers
 	shareState *sharestate.Service
 	logger     *slog.Logger
@@ -44,6 +50,8 @@ type API struct {
 	topicViews  sync.Map             // base.TopicID to *topicView, entries of older images among them
 	sessions    *fetchSessions
 	producerIDs *ProducerIDs
+
+	shareSettings func(group string) config.ShareGroup
 }
 
 // New returns the handlers over the given parts, all of which must be there. It subscribes to the metadata; the subscription that
@@ -60,6 +68,9 @@ func New(d Deps) *API {
 		logger:      d.Logger,
 		sessions:    newFetchSessions(d.Config.FetchSessionCacheSlots),
 		producerIDs: d.ProducerIDs,
+		shares:      d.Shares,
+
+		shareSettings: d.ShareSettings,
 	}
 	for _, row := range table() {
 		for len(a.rows) <= int(row.key) {

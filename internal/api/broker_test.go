@@ -23,6 +23,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/share"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -34,16 +35,18 @@ const testListener = "PLAINTEXT"
 
 // testBroker is a whole broker in memory: real metadata, storage engine, group coordinator and connections.
 type testBroker struct {
-	tb       testing.TB
-	config   *config.Broker
-	fs       disk.FS
-	metadata *metadata.Metadata
-	engine   *storage.Engine
-	api      *API
-	wire     *wire.Server
-	ctx      context.Context
-	serving  sync.WaitGroup
-	faults   faultLog
+	tb         testing.TB
+	config     *config.Broker
+	fs         disk.FS
+	metadata   *metadata.Metadata
+	engine     *storage.Engine
+	shares     *share.Manager
+	shareState *sharestate.Service
+	api        *API
+	wire       *wire.Server
+	ctx        context.Context
+	serving    sync.WaitGroup
+	faults     faultLog
 }
 
 // newBroker starts a broker with the given settings ("key=value").
@@ -101,12 +104,17 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b.api = New(Deps{Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Txns: txns, ShareState: state, ProducerIDs: ids, Logger: logger})
+	b.shareState = state
+	b.shares = share.NewManager(share.Config{Persister: state, MaxSessions: cfg.MaxShareSessions, Settings: settings.SharePartitions})
+	b.api = New(Deps{
+		Config: cfg, Metadata: b.metadata, Engine: b.engine, Groups: groups, Txns: txns, ShareState: state, Shares: b.shares,
+		ShareSettings: settings.Share, ProducerIDs: ids, Logger: logger,
+	})
 	b.wire = wire.NewServer(wire.Config{Logger: logger, MaxRequestBytes: cfg.SocketRequestMaxBytes}, b.api)
 	tb.Cleanup(func() {
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer done()
-		errs := errors.Join(b.wire.Shutdown(stop), txns.Close(), groups.Close(), state.Close())
+		errs := errors.Join(b.wire.Shutdown(stop), b.shares.Close(), txns.Close(), groups.Close(), state.Close())
 		cancel()
 		b.serving.Wait()
 		errs = errors.Join(errs, b.engine.Close(stop), b.metadata.Close(), store.Close())

@@ -64,6 +64,16 @@ var codes = []struct {
 	{storage.ErrStaleLeaderEpoch, kerr.NotLeaderForPartition},
 	{storage.ErrExists, kerr.UnknownServerError}, // only the owner of the engine sees it
 
+	// Share groups. A share partition whose state moved on under another leader is gone from here.
+	{share.ErrSessionNotFound, kerr.ShareSessionNotFound},
+	{share.ErrSessionEpoch, kerr.InvalidShareSessionEpoch},
+	{share.ErrSessionLimit, kerr.ShareSessionLimitReached},
+	{share.ErrInitialAcks, kerr.InvalidRequest},
+	{share.ErrInvalidAck, kerr.InvalidRequest},
+	{share.ErrInvalidRecordState, kerr.InvalidRecordState},
+	{share.ErrRenewDisabled, kerr.InvalidRecordState},
+	{share.ErrClosed, kerr.NotLeaderForPartition},
+
 	// Metadata. What the store cannot do now it may do later: clients try a timed out request again.
 	{metadata.ErrInvalidTopicName, kerr.InvalidTopicException},
 	{metadata.ErrTopicExists, kerr.TopicAlreadyExists},

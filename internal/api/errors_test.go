@@ -26,7 +26,7 @@ func TestEverySentinelHasACode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"../record", "../storage", "../metadata", "../coordinator"} {
+	for _, dir := range []string{"../record", "../storage", "../metadata", "../coordinator", "../share"} {
 		names := sentinels(t, dir)
 		if len(names) == 0 {
 			t.Errorf("no sentinels in %s", dir)

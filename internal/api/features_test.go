@@ -30,8 +30,8 @@ func TestUpdateFeaturesAnswersAsTheReference(t *testing.T) {
 			"2 for feature no.such. Local controller 1 does not support this feature."},
 		{"two", []update{{Feature: "no.such", MaxVersionLevel: 2, UpgradeType: 1}, {Feature: "no.such2", MaxVersionLevel: 1, UpgradeType: 1}}, 0,
 			"2 for feature no.such. Local controller 1 does not support this feature."},
-		{"one of Kafka's", []update{{Feature: "share.version", MaxVersionLevel: 1, UpgradeType: 1}}, 0,
-			"1 for feature share.version. Local controller 1 does not support this feature."}, // Kafka has it; here nothing is shown that does not work
+		{"one of Kafka's", []update{{Feature: "eligible.leader.replicas.version", MaxVersionLevel: 1, UpgradeType: 1}}, 0,
+			"1 for feature eligible.leader.replicas.version. Local controller 1 does not support this feature."}, // Kafka has it; here nothing is shown that does not work
 	}
 	for _, tc := range cases {
 		for version := tc.from; version <= 2; version++ {

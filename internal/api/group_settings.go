@@ -6,6 +6,7 @@ import (
 	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/share"
 )
 
 // GroupSettings shows the settings of groups to the group coordinator: those of the group resource, over the broker's dynamic and static
@@ -66,4 +67,15 @@ func (s *GroupSettings) Streams(name string) group.StreamsSettings {
 		InitialDelay:       config.GroupMillis(own, b, "streams.initial.rebalance.delay.ms"),
 		StandbyReplicas:    int(config.GroupInt(own, b, "streams.num.standby.replicas")),
 	}
+}
+
+// Share returns what a share group's settings say of its records.
+func (s *GroupSettings) Share(name string) config.ShareGroup {
+	return config.ResolveShareGroup(s.of(name))
+}
+
+// SharePartitions is Share as share partitions know it.
+func (s *GroupSettings) SharePartitions(name string) share.Settings {
+	g := s.Share(name)
+	return share.Settings{LockDuration: g.RecordLockDuration, DeliveryLimit: g.DeliveryCountLimit, MaxLocks: g.MaxRecordLocks, Renewable: g.RenewAcknowledge}
 }

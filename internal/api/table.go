@@ -70,6 +70,8 @@ func table() []api {
 		serve(75, 0, 0, typed((*API).describeTopicPartitions)),
 		serve(76, 1, 1, typed((*API).shareGroupHeartbeat)),
 		serve(77, 1, 1, typed((*API).shareGroupDescribe)),
+		serve(78, 1, 2, typed((*API).shareFetch)),
+		serve(79, 1, 2, typed((*API).shareAcknowledge)),
 		serve(83, 0, 0, typed((*API).initializeShareGroupState)),
 		serve(84, 0, 0, typed((*API).readShareGroupState)),
 		serve(85, 0, 1, typed((*API).writeShareGroupState)),

@@ -51,6 +51,7 @@ type feature struct {
 // features are what this broker shows. What stands behind the others does not work yet.
 var features = []feature{
 	{name: "group.version", min: 0, max: 1, finalized: 1},
+	{name: "share.version", min: 0, max: 1, finalized: 1},
 	{name: "streams.version", min: 0, max: 1, finalized: 1},
 	{name: "transaction.version", min: 0, max: transactionVersion2, finalized: transactionVersion2},
 }

@@ -22,7 +22,6 @@ var missing = map[int16]string{
 	38: "CreateDelegationToken", 39: "RenewDelegationToken", 40: "ExpireDelegationToken", 41: "DescribeDelegationToken",
 	48: "DescribeClientQuotas", 49: "AlterClientQuotas",
 	50: "DescribeUserSCRAMCredentials", 51: "AlterUserSCRAMCredentials",
-	78: "ShareFetch", 79: "ShareAcknowledge",
 	80: "AddRaftVoter", 81: "RemoveRaftVoter",
 }
 
@@ -93,7 +92,7 @@ func TestAPIVersionsShowsTheTable(t *testing.T) {
 		for _, f := range resp.FinalizedFeatures {
 			finalized[f.Name] = f.MaxVersionLevel
 		}
-		if !maps.Equal(finalized, map[string]int16{"group.version": 1, "streams.version": 1, "transaction.version": 2}) {
+		if !maps.Equal(finalized, map[string]int16{"group.version": 1, "share.version": 1, "streams.version": 1, "transaction.version": 2}) {
 			t.Errorf("v%d: finalized features %+v", version, resp.FinalizedFeatures)
 		}
 		if want := int(version-3) * len(finalized); len(resp.SupportedFeatures) != want {

@@ -59,6 +59,7 @@ func (a *API) follow(prev, next *metadata.Image) {
 	a.current.Store(v)
 	for _, t := range delta.Deleted {
 		a.topicViews.Delete(t.ID)
+		a.shares.TopicDeleted(t.ID)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/share"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -61,9 +62,11 @@ type Server struct {
 	groups     *group.Service
 	txns       *txn.Service
 	shareState *sharestate.Service
+	shares     *share.Manager
 	wire       *wire.Server
 
-	producerIDs *api.ProducerIDs
+	producerIDs   *api.ProducerIDs
+	groupSettings *api.GroupSettings
 
 	listeners []openListener
 
@@ -179,6 +182,10 @@ func (s *Server) startShareState(context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("start the share coordinator: %w", err)
 	}
+	s.groupSettings = api.NewGroupSettings(s.cfg, s.metadata)
+	s.shares = share.NewManager(share.Config{
+		Persister: s.shareState, MaxSessions: s.cfg.MaxShareSessions, Settings: s.groupSettings.SharePartitions,
+	})
 	s.background(func(ctx context.Context) {
 		if err := s.shareState.Run(ctx); err != nil && ctx.Err() == nil {
 			s.fail(fmt.Errorf("share coordinator: %w", err))
@@ -198,16 +205,16 @@ func (s *Server) topicsDeleted(topics []*metadata.Topic) {
 }
 
 func (s *Server) startGroups(context.Context) (err error) {
-	settings := api.NewGroupSettings(s.cfg, s.metadata)
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
 		Topic:     offsetsTopic(s.cfg, s.metadata, s.engine),
 		Topics:    api.GroupTopics(s.metadata),
-		Settings:  settings.Consumer,
+		Settings:  s.groupSettings.Consumer,
 		Logger:    s.logger,
 		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
 
-		ShareSettings:   settings.ShareMembers,
-		StreamsSettings: settings.Streams,
+		ShareSettings:   s.groupSettings.ShareMembers,
+		ShareListener:   s.shares,
+		StreamsSettings: s.groupSettings.Streams,
 	})
 	if err != nil {
 		return fmt.Errorf("start the group coordinator: %w", err)
@@ -255,8 +262,11 @@ func (s *Server) startWire(context.Context) error {
 		Groups:      s.groups,
 		Txns:        s.txns,
 		ShareState:  s.shareState,
+		Shares:      s.shares,
 		ProducerIDs: s.producerIDs,
 		Logger:      s.logger,
+
+		ShareSettings: s.groupSettings.Share,
 	})
 	s.wire = wire.NewServer(wire.Config{
 		MaxRequestBytes:        s.cfg.SocketRequestMaxBytes,
@@ -404,6 +414,9 @@ func (s *Server) close(ctx context.Context) error {
 	}
 	if s.groups != nil {
 		stop("the group coordinator", s.groups.Close)
+	}
+	if s.shares != nil {
+		stop("share partitions", s.shares.Close)
 	}
 	if s.shareState != nil {
 		stop("the share coordinator", s.shareState.Close)
