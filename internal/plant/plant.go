@@ -129,6 +129,14 @@ const (
 	TaskTwice Bug = "task-twice"
 	// LeaverUnnoticed does not assign the tasks of a member that left a streams group.
 	LeaverUnnoticed Bug = "leaver-unnoticed"
+	// AcceptForgotten does not persist which records of a share group were accepted.
+	AcceptForgotten Bug = "accept-forgotten"
+	// EternalLock leaves the records of a share group for ever with a member that does not report.
+	EternalLock Bug = "eternal-lock"
+	// DeliveryUncounted forgets how often a record was delivered when it comes back.
+	DeliveryUncounted Bug = "delivery-uncounted"
+	// AckNotOwned lets a member acknowledge what another has.
+	AckNotOwned Bug = "ack-not-owned"
 )
 
 // Bugs lists all of them.
@@ -141,4 +149,5 @@ var Bugs = []Bug{
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
+	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned,
 }

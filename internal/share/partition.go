@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Settings are those of a share group, as they are now.
@@ -104,7 +105,7 @@ func (p *Partition) NextTimeout() (at time.Time, ok bool) {
 // Elapse ends the locks whose time is over: their records are available again, or archived if they have been delivered often enough.
 func (p *Partition) Elapse(now time.Time, s Settings) {
 	p.transform(p.start, p.end-1, func(r run) run {
-		if r.state == Acquired && !r.lockedUntil.After(now) {
+		if r.state == Acquired && !r.lockedUntil.After(now) && !plant.On(plant.EternalLock) {
 			return released(r, s)
 		}
 		return r
@@ -128,6 +129,9 @@ func released(r run, s Settings) run {
 	r.state, r.member, r.lockedUntil = Available, "", time.Time{}
 	if r.deliveries >= s.DeliveryLimit {
 		r.state = Archived
+	}
+	if plant.On(plant.DeliveryUncounted) {
+		r.deliveries = 0
 	}
 	return r
 }
@@ -168,7 +172,7 @@ func settle(changed []StateBatch, start base.Offset) []StateBatch {
 	slices.SortFunc(changed, func(a, b StateBatch) int { return cmp.Compare(a.First, b.First) })
 	var out []StateBatch
 	for _, b := range changed {
-		if b.First = max(b.First, start); b.Last < b.First {
+		if b.First = max(b.First, start); b.Last < b.First || b.State == Acknowledged && plant.On(plant.AcceptForgotten) {
 			continue
 		}
 		if n := len(out); n > 0 && out[n-1].Last+1 == b.First && out[n-1].State == b.State && out[n-1].DeliveryCount == b.DeliveryCount {

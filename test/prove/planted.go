@@ -86,6 +86,10 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.TombstoneEarly:           {{"compaction", 12}},
 	plant.CleanedTooFar:            {{"compaction", 12}},
 	plant.SwapNotLogged:            {{"compaction", 12}},
+	plant.AcceptForgotten:          {{"share-records", 0}},
+	plant.EternalLock:              {{"share-records", 0}},
+	plant.DeliveryUncounted:        {{"share-records", 0}},
+	plant.AckNotOwned:              {{"share-records", 0}},
 }
 
 // namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.

@@ -27,6 +27,7 @@ var rows = []row{
 	{name: "share-group", pkg: "internal/coordinator/group", test: "TestShareHistories"},
 	{name: "share-state", pkg: "internal/coordinator/sharestate", test: "TestHistories"},
 	{name: "coordinator-transactions", pkg: "internal/coordinator/txn", test: "TestHistories"},
+	{name: "share-records", pkg: "internal/share", test: "TestHistories"},
 	{name: "bit-rot", pkg: "internal/storage", test: "TestFlippedBitsAreFoundOrHarmless"},
 	{name: "bit-rot-folder", pkg: "internal/storage", test: "TestEveryBitIsGuarded"},
 	{name: "bit-rot-binary", pkg: "test/chaos", test: "TestABitRotsUnderTheRealBinary"},
