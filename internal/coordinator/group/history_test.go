@@ -321,8 +321,8 @@ func (h *historian) joinGroup(c *historyClient) {
 
 // told notes what a member was told of a generation. The numbers of generations come again after the state was given up.
 func (h *historian) told(c *historyClient, resp *kmsg.JoinGroupResponse) {
-	if resp.LeaderID == "" {
-		return // of a consumer group
+	if resp.LeaderID == "" || c.group == "c" {
+		return // of a consumer group, or of one that was: without members it changes its protocol, and its generations begin anew
 	}
 	key := fmt.Sprintf("%s %d %d", c.group, resp.Generation, c.life)
 	if known, ok := h.protocols[key]; ok && known != deref(resp.Protocol) {
