@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/plant"
+	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
@@ -46,7 +48,7 @@ func (e *Engine) makeFolders(partitions []*Partition) error {
 		if !wanted || p.folder == folderDurable {
 			return nil
 		}
-		err := p.draftFolder(segment.DraftPartitionMetadata)
+		err := p.draftFolder(draftMetadata)
 		if errors.Is(err, errFolderTaken) {
 			return nil
 		}
@@ -72,6 +74,22 @@ func (e *Engine) makeFolders(partitions []*Partition) error {
 		p.flushMu.Unlock()
 	}
 	return nil
+}
+
+// draftMetadata names the owner of a folder, and leaves a file alone that does: nothing that is durable is put at risk by a draft.
+func draftMetadata(fs disk.FS, dir string, id base.TopicID) error {
+	if there, err := segment.ReadPartitionMetadata(fs, dir); err == nil && there == id {
+		return nil
+	}
+	return segment.DraftPartitionMetadata(fs, dir, id)
+}
+
+// draftOnly reports whether a folder holds nothing but what names its owner: it was begun, and not durable yet when power was lost.
+func (e *Engine) draftOnly(dir string) bool {
+	names, err := e.cfg.FS.List(dir)
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool {
+		return name != segment.PartitionMetadataFile && name != segment.PartitionMetadataFile+".tmp"
+	})
 }
 
 // captureAll captures the partitions, in the order of their names, and makes durable what the captures count on: file by file, or, where

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+	"github.com/ottlaio/ottla/internal/storage/segment"
 )
 
 // A full wal asks for a checkpoint itself, whatever the last one found: before, one that ended with most of the wal in use set the mark for
@@ -101,4 +102,35 @@ func TestAFailedSyncOfEverythingEndsTheEngine(t *testing.T) {
 		t.Errorf("the checkpoint: %v", err)
 	}
 	fs.SetFault(nil)
+}
+
+// A power loss while a folder is begun may leave it with an empty partition.metadata. If its topic is deleted then, nothing stands in the way of the
+// next start; and a folder that names its owner already is left as it is.
+func TestADraftOfAFolderIsNoDamage(t *testing.T) {
+	t.Parallel()
+	fs := newFS(t)
+	spec := testSpec('a', 0, LogConfig{})
+	e := open(t, testConfig(fs, spec))
+	p := partition(t, e, spec.ID)
+	if err := p.draftFolder(draftMetadata); err != nil {
+		t.Fatal(err)
+	}
+	path := fs.PathJoin(p.dir(), segment.PartitionMetadataFile)
+	count := 0
+	fs.SetHook(func(op crashfs.Op) {
+		if op.Path == path {
+			count++
+		}
+	})
+	if err := p.draftFolder(draftMetadata); err != nil || count != 0 {
+		t.Errorf("a second draft: %v, %d changes of %s", err, count, path)
+	}
+	fs.SetHook(nil)
+	if err := fs.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.removeFolder(removal{ID: spec.ID, Topic: spec.Topic}); err != nil {
+		t.Errorf("its removal: %v", err)
+	}
+	closeEngine(t, e)
 }

@@ -595,18 +595,13 @@ func (r *recovery) unknownFolder(name string) (removed bool, err error) {
 	}
 	dir := r.e.cfg.FS.PathJoin(r.e.topicsDir(), name)
 	id, err := segment.ReadPartitionMetadata(r.e.cfg.FS, dir)
-	if names, lerr := r.e.cfg.FS.List(dir); err != nil && lerr == nil && !slices.ContainsFunc(names, holdsData) {
+	if err != nil && r.e.draftOnly(dir) {
 		return true, r.e.cfg.FS.RemoveAll(dir) // made just before the end of an earlier life
 	}
 	if err != nil || !r.e.buried(id) {
 		return false, nil
 	}
 	return true, r.e.removeFolder(removal{ID: base.TopicIDPartition{ID: id, Partition: int32(number)}, Topic: name[:dash]})
-}
-
-// holdsData tells files of records from the one that names a folder's owner.
-func holdsData(name string) bool {
-	return name != segment.PartitionMetadataFile && name != segment.PartitionMetadataFile+".tmp"
 }
 
 // removeBuried unlinks a folder that was renamed for removal and whose topic has a tombstone.

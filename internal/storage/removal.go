@@ -170,6 +170,9 @@ func (e *Engine) setFolderAside(r removal) error {
 	if oserror.IsNotExist(err) {
 		return nil // nothing was ever flushed, or it was renamed before
 	}
+	if err != nil && e.draftOnly(dir) {
+		return nil // a power loss came while somebody began to make it
+	}
 	if err != nil {
 		return err
 	}
