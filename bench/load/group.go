@@ -17,18 +17,13 @@ const (
 	txnCoordinator   = 1
 )
 
-// waitCoordinator returns when the group or transactional id has a coordinator, for which a broker may have to make its internal topic.
+// waitCoordinator returns when the group or transactional id has a coordinator that knows it, for which a broker may have to make its
+// internal topic, and load it.
 func waitCoordinator(ctx context.Context, addr string, kind int8, id string) error {
-	req := kmsg.NewPtrFindCoordinatorRequest()
-	req.Version, req.CoordinatorType, req.CoordinatorKeys = 4, kind, []string{id}
 	for {
-		var resp kmsg.FindCoordinatorResponse
-		err := request(ctx, addr, req, &resp)
-		if err == nil && len(resp.Coordinators) != 1 {
-			err = errAnswer
-		}
-		if err == nil {
-			err = kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
+		err := findCoordinator(ctx, addr, kind, id)
+		if err == nil && kind == groupCoordinator {
+			err = askCoordinator(ctx, addr, id)
 		}
 		if err == nil {
 			return nil
@@ -38,6 +33,33 @@ func waitCoordinator(ctx context.Context, addr string, kind int8, id string) err
 		}
 		time.Sleep(retryEvery)
 	}
+}
+
+func findCoordinator(ctx context.Context, addr string, kind int8, id string) error {
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.Version, req.CoordinatorType, req.CoordinatorKeys = 4, kind, []string{id}
+	var resp kmsg.FindCoordinatorResponse
+	if err := request(ctx, addr, req, &resp); err != nil {
+		return err
+	}
+	if len(resp.Coordinators) != 1 {
+		return errAnswer
+	}
+	return kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
+}
+
+// askCoordinator asks about a group that need not exist.
+func askCoordinator(ctx context.Context, addr, group string) error {
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Version, req.Groups = 5, []string{group}
+	var resp kmsg.DescribeGroupsResponse
+	if err := request(ctx, addr, req, &resp); err != nil {
+		return err
+	}
+	if len(resp.Groups) != 1 {
+		return errAnswer
+	}
+	return kerr.ErrorForCode(resp.Groups[0].ErrorCode)
 }
 
 // commit commits offsets as a consumer without members does.
