@@ -106,14 +106,15 @@ func (d *produceReader) uint32() uint32 {
 	return 0
 }
 
-func (d *produceReader) uvarint() int {
+// uvarint reads a number of 32 bits: a tag may be as large, and what is a length or a count is held against the bytes that are left.
+func (d *produceReader) uvarint() int64 {
 	v, n := binary.Uvarint(d.body)
-	if n <= 0 || v > 1<<31-1 {
+	if n <= 0 || v > 1<<32-1 {
 		d.take(-1)
 		return 0
 	}
 	d.body = d.body[n:]
-	return int(v)
+	return int64(v)
 }
 
 // length reads the length of a string (width 2), or of bytes or an array (width 4), of which flexible versions have one kind. -1 is
@@ -121,7 +122,7 @@ func (d *produceReader) uvarint() int {
 func (d *produceReader) length(width int) int {
 	switch {
 	case d.flexible:
-		return d.uvarint() - 1
+		return int(d.uvarint() - 1)
 	case width == 2:
 		return int(int16(d.uint16()))
 	}
@@ -146,6 +147,6 @@ func (d *produceReader) skipTags() {
 	}
 	for tags := d.uvarint(); tags > 0 && !d.short; tags-- {
 		d.uvarint()
-		d.take(d.uvarint())
+		d.take(int(d.uvarint()))
 	}
 }
