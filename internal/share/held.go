@@ -122,10 +122,10 @@ func (h *Held) Acknowledge(member string, batches []AckBatch) (w *Write, err err
 	err = ErrUnknownPartition
 	h.change(func(p *Partition, s Settings) {
 		err = p.Acknowledge(h.m.now(), s, member, batches)
+		h.persistLocked()
+		w = h.write // here, because a write that fails at once has it forgotten as soon as the lock is free
 	})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.write, err
+	return w, err
 }
 
 // Release gives back what is with a member.
