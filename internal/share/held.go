@@ -120,10 +120,8 @@ func (h *Held) Acquire(s *Session, a Acquisition, from base.Offset, spans []Span
 // ErrUnknownPartition if the share partition is not loaded, so that nobody has got anything from it.
 func (h *Held) Acknowledge(member string, batches []AckBatch) (w *Write, err error) {
 	err = ErrUnknownPartition
-	h.change(func(p *Partition, s Settings) {
+	w = h.change(func(p *Partition, s Settings) {
 		err = p.Acknowledge(h.m.now(), s, member, batches)
-		h.persistLocked()
-		w = h.write // here, because a write that fails at once has it forgotten as soon as the lock is free
 	})
 	return w, err
 }
@@ -135,13 +133,14 @@ func (h *Held) Release(member string) {
 }
 
 // change runs f over the share partition, if it is loaded, and does what follows: changes are persisted, waiting fetches woken where
-// there is more for them, the timer set.
-func (h *Held) change(f func(p *Partition, s Settings)) {
+// there is more for them, the timer set. It returns the write that has all of it, nil where nothing was ever written: found while the lock
+// is held, because a write that fails is forgotten as soon as it is free.
+func (h *Held) change(f func(p *Partition, s Settings)) *Write {
 	settings := h.m.settings(h.key.Group)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.p == nil {
-		return
+		return nil
 	}
 	before, was := h.p.Next(settings)
 	h.p.Elapse(h.m.now(), settings)
@@ -152,6 +151,7 @@ func (h *Held) change(f func(p *Partition, s Settings)) {
 	if after, is := h.p.Next(settings); is && (!was || after < before) {
 		h.wakeLocked()
 	}
+	return h.write
 }
 
 // persistLocked hands what has changed to the persister. Who needs to know waits for the Write.
