@@ -45,7 +45,7 @@ func (e *Engine) makeFolders(partitions []*Partition) error {
 		p.mu.Lock()
 		wanted := p.hwPos > p.flushedPos && !p.deleted
 		p.mu.Unlock()
-		if !wanted || p.folder == folderDurable {
+		if !wanted || p.folder {
 			return nil
 		}
 		err := p.draftFolder(draftMetadata)
@@ -68,9 +68,7 @@ func (e *Engine) makeFolders(partitions []*Partition) error {
 	}
 	for _, p := range drafted {
 		p.flushMu.Lock()
-		if p.folder == folderDraft {
-			p.folder = folderDurable
-		}
+		p.folder = true
 		p.flushMu.Unlock()
 	}
 	return nil

@@ -130,7 +130,7 @@ func (p *Partition) settle() error {
 	p.mu.Lock()
 	changed, end, epochs, deleted := p.changed, p.flushedEnd, p.epochs, p.deleted
 	p.mu.Unlock()
-	if p.folder != folderDurable || !changed || deleted {
+	if !p.folder || !changed || deleted {
 		return nil
 	}
 	fs, dir := p.e.cfg.FS, p.dir()

@@ -277,18 +277,9 @@ func (p *Partition) openForWrite(s *segmentRef) error {
 	return nil
 }
 
-// folderState is how far a partition's folder has been made.
-type folderState uint8
-
-const (
-	folderNone    folderState = iota
-	folderDraft               // it is there, and names its owner, but a power loss may take it away: nothing may be put into it
-	folderDurable             // it is there for good, and is ours
-)
-
 // makeFolder makes the partition's folder and says in it whose it is.
 func (p *Partition) makeFolder() error {
-	if p.folder == folderDurable {
+	if p.folder {
 		return nil
 	}
 	if err := p.draftFolder(segment.WritePartitionMetadata); err != nil {
@@ -297,11 +288,12 @@ func (p *Partition) makeFolder() error {
 	if err := disk.SyncDir(p.e.cfg.FS, p.e.topicsDir()); err != nil {
 		return err
 	}
-	p.folder = folderDurable
+	p.folder = true
 	return nil
 }
 
-// draftFolder makes the partition's folder, and has write say in it whose it is.
+// draftFolder makes the partition's folder, and has write say in it whose it is. Until that is synced a power loss may take it away, and nothing
+// may be put into it.
 func (p *Partition) draftFolder(write func(fs disk.FS, dir string, id base.TopicID) error) error {
 	dir := p.dir()
 	if p.e.folders.taken(p.folderName()) {
@@ -314,11 +306,7 @@ func (p *Partition) draftFolder(write func(fs disk.FS, dir string, id base.Topic
 	if err := p.e.cfg.FS.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := write(p.e.cfg.FS, dir, p.id.ID); err != nil {
-		return err
-	}
-	p.folder = folderDraft
-	return nil
+	return write(p.e.cfg.FS, dir, p.id.ID)
 }
 
 // clearFolder sets a folder aside that stands in p's place but belongs to another topic.

@@ -27,8 +27,8 @@ type Partition struct {
 	flushMu sync.Mutex
 	// flushed is the producer state as of flushedPos, which is what a checkpoint stores. Guarded by flushMu.
 	flushed producerTable
-	// folder is how far the partition's folder has been made. Guarded by flushMu.
-	folder folderState
+	// folder tells that the partition's folder exists for good and is ours. Guarded by flushMu.
+	folder bool
 	// covered tells that a checkpoint covers the ragged end of the segment being flushed, so that its bytes must be in the wal
 	// before they are rewritten. Guarded by flushMu.
 	covered bool

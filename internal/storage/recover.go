@@ -151,9 +151,7 @@ func (p *Partition) restore(rec *partitionRecord) error {
 	p.flushed = rec.Producers
 	p.flushed.expiry = p.e.cfg.ProducerExpiry
 	p.producers = p.flushed.clone()
-	if len(rec.Sealed) > 0 || rec.Active.Size > 0 {
-		p.folder = folderDurable
-	}
+	p.folder = len(rec.Sealed) > 0 || rec.Active.Size > 0
 	p.covered = rec.Active.Size > 0
 	p.encoded = rec.appendTo(nil) // until something changes
 	p.cleaner = cleanerState{
@@ -558,7 +556,7 @@ func (r *recovery) reportFolders() error {
 	}
 	known := make(map[string]bool, len(names))
 	for _, p := range e.partitions {
-		known[p.folderName()] = p.folder == folderDurable // one that no checkpoint knows may be another topic's of the same name
+		known[p.folderName()] = p.folder // one that no checkpoint knows may be another topic's of the same name
 	}
 	for _, gone := range e.removals {
 		known[folderOf(gone.Topic, gone.ID.Partition)] = true

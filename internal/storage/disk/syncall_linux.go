@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 
@@ -46,3 +47,12 @@ var syncfsTellsErrors = sync.OnceValue(func() bool {
 	}
 	return kernelAtLeast(unix.ByteSliceToString(name.Release[:]), 5, 8)
 })
+
+// kernelAtLeast compares the release of a kernel, as uname tells it, with a version.
+func kernelAtLeast(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}
