@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -101,30 +102,23 @@ func (c Config) WithDefaults() Config {
 	case c.InitialRebalanceDelay < 0:
 		c.InitialRebalanceDelay = 0
 	}
-	orElse(&c.MinSessionTimeout, 6*time.Second)
-	orElse(&c.MaxSessionTimeout, 30*time.Minute)
-	orElse(&c.MaxSize, math.MaxInt32)
-	orElse(&c.OffsetMetadataMaxBytes, 4096)
-	orElse(&c.OffsetsRetention, 7*24*time.Hour)
-	orElse(&c.RetentionCheckInterval, 10*time.Minute)
-	orElse(&c.MaxRecordBytes, 1048588)
-	orElse(&c.MaxBytes, DefaultMaxBytes)
+	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 6*time.Second)
+	c.MaxSessionTimeout = cmp.Or(c.MaxSessionTimeout, 30*time.Minute)
+	c.MaxSize = cmp.Or(c.MaxSize, math.MaxInt32)
+	c.OffsetMetadataMaxBytes = cmp.Or(c.OffsetMetadataMaxBytes, 4096)
+	c.OffsetsRetention = cmp.Or(c.OffsetsRetention, 7*24*time.Hour)
+	c.RetentionCheckInterval = cmp.Or(c.RetentionCheckInterval, 10*time.Minute)
+	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 1048588)
+	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
 	if c.Assignors == nil {
 		c.Assignors = []string{"uniform", "range"}
 	}
-	orElse(&c.ConsumerMaxSize, math.MaxInt32)
-	orElse(&c.ShareMaxSize, 200)
-	orElse(&c.ShareInitializeRetry, 30*time.Second)
-	orElse(&c.RegexRefreshInterval, 10*time.Minute)
-	orElse(&c.StreamsMaxSize, math.MaxInt32)
+	c.ConsumerMaxSize = cmp.Or(c.ConsumerMaxSize, math.MaxInt32)
+	c.ShareMaxSize = cmp.Or(c.ShareMaxSize, 200)
+	c.ShareInitializeRetry = cmp.Or(c.ShareInitializeRetry, 30*time.Second)
+	c.RegexRefreshInterval = cmp.Or(c.RegexRefreshInterval, 10*time.Minute)
+	c.StreamsMaxSize = cmp.Or(c.StreamsMaxSize, math.MaxInt32)
 	return c
-}
-
-func orElse[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // Validate reports every problem of a configuration with its defaults filled in.

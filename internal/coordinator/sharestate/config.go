@@ -1,6 +1,7 @@
 package sharestate
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -30,17 +31,10 @@ func (c Config) WithDefaults() Config {
 	case c.UpdatesPerSnapshot < 0:
 		c.UpdatesPerSnapshot = 0
 	}
-	orElse(&c.PruneInterval, 5*time.Minute)
-	orElse(&c.ColdInterval, 5*time.Minute)
-	orElse(&c.MaxBytes, DefaultMaxBytes)
+	c.PruneInterval = cmp.Or(c.PruneInterval, 5*time.Minute)
+	c.ColdInterval = cmp.Or(c.ColdInterval, 5*time.Minute)
+	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
 	return c
-}
-
-func orElse[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // Environment is what a Machine needs of the world; all of it is given so that the machine itself stays a plain function.

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -21,19 +22,12 @@ type Config struct {
 
 // WithDefaults returns the configuration with its defaults filled in.
 func (c Config) WithDefaults() Config {
-	orElse(&c.MaxTimeout, 15*time.Minute)
-	orElse(&c.AbortInterval, 10*time.Second)
-	orElse(&c.Expiration, 7*24*time.Hour)
-	orElse(&c.ExpiryInterval, time.Hour)
-	orElse(&c.MaxBytes, DefaultMaxBytes)
+	c.MaxTimeout = cmp.Or(c.MaxTimeout, 15*time.Minute)
+	c.AbortInterval = cmp.Or(c.AbortInterval, 10*time.Second)
+	c.Expiration = cmp.Or(c.Expiration, 7*24*time.Hour)
+	c.ExpiryInterval = cmp.Or(c.ExpiryInterval, time.Hour)
+	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
 	return c
-}
-
-func orElse[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // Environment is what a Machine needs of the world; all of it is given so that the machine itself stays a plain function.
