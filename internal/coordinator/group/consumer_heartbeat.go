@@ -189,7 +189,7 @@ func (m *Machine) findMember(g *consumerGroup, req *kmsg.ConsumerGroupHeartbeatR
 	}
 	if j.instance == nil {
 		if j.former = g.members[j.id]; j.former == nil && !joins {
-			return j, unknownConsumer(g, j.id)
+			return j, noMember(g.id, j.id)
 		}
 		return j, j.former.checkEpoch(req)
 	}
@@ -218,10 +218,6 @@ func (m *Machine) tooLarge(g *consumerGroup, id string) *Refusal {
 		return refuse(kerr.GroupMaxSizeReached, "The consumer group has reached its maximum capacity of %d members.", limit)
 	}
 	return nil
-}
-
-func unknownConsumer(g *consumerGroup, id string) *Refusal {
-	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, g.id)
 }
 
 // checkInstance holds a member that names its instance id to be the one that has it.
@@ -466,7 +462,7 @@ func (m *Machine) consumerLeave(fx *coordinator.Effects, req *kmsg.ConsumerGroup
 	mb := g.members[req.MemberID]
 	if req.InstanceID == nil {
 		if mb == nil {
-			return nil, unknownConsumer(g, req.MemberID)
+			return nil, noMember(g.id, req.MemberID)
 		}
 	} else {
 		mb = g.members[g.static[*req.InstanceID]]

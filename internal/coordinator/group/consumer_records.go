@@ -1,14 +1,11 @@
 package group
 
 import (
-	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 
 	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
 )
 
@@ -178,64 +175,7 @@ func (r *valueReader) tags(zero func(field *valueReader)) {
 	}
 }
 
-// consumerRecord is the record of a consumer group on its way into the state.
-type consumerRecord struct {
-	group string
-	name  string       // member id or pattern
-	value *valueReader // nil: a tombstone
-}
-
-func readConsumerRecord(r coordinator.Record, names int) (consumerRecord, error) {
-	key := kbin.Reader{Src: r.Key[2:]}
-	c := consumerRecord{group: key.String()}
-	if names > 1 {
-		c.name = key.String()
-	}
-	if err := key.Complete(); err != nil {
-		return c, fmt.Errorf("%w: key: %w", errRecord, err)
-	}
-	if r.Value == nil {
-		return c, nil
-	}
-	if _, err := valueVersion(r.Value, 0); err != nil {
-		return c, fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
-	}
-	c.value = &valueReader{kbin.Reader{Src: r.Value[2:]}}
-	return c, nil
-}
-
-// replayConsumer makes a row of recordTypes: names is how many names the key has, apply what the record does to the group. A group is
-// there for every record but a tombstone, of which those for groups that are not there mean nothing.
-func replayConsumer(names int, apply func(m *Machine, g *consumerGroup, r consumerRecord)) func(*Machine, coordinator.Record) error {
-	return func(m *Machine, r coordinator.Record) error {
-		c, err := readConsumerRecord(r, names)
-		if err != nil {
-			return err
-		}
-		g := m.consumer(c.group)
-		if g == nil {
-			if c.value == nil {
-				return nil
-			}
-			if old := m.classic(c.group); old != nil && !old.recorded {
-				m.dissolve(c.group) // it was there for its offsets only
-			} else if m.groups[c.group] != nil {
-				return fmt.Errorf("%w: group %s is not a consumer group", errRecord, c.group)
-			}
-			g = newConsumerGroup(c.group)
-			m.found(c.group, g)
-		}
-		apply(m, g, c)
-		if c.value != nil {
-			if err := c.value.Complete(); err != nil {
-				return fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
-			}
-		}
-		return nil
-	}
-}
-
-func (m *Machine) replayConsumerGroup(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayConsumerGroup(g *consumerGroup, r groupRecord) {
 	if r.value == nil {
 		m.dissolve(g.id)
 		return
@@ -244,14 +184,14 @@ func (m *Machine) replayConsumerGroup(g *consumerGroup, r consumerRecord) {
 	r.value.tags(func(field *valueReader) { g.hash = field.Int64() })
 }
 
-func (m *Machine) replayPartitionMetadata(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayPartitionMetadata(g *consumerGroup, r groupRecord) {
 	g.legacyHash = r.value != nil
 	if r.value != nil {
 		r.value.Span(len(r.value.Src))
 	}
 }
 
-func (m *Machine) replayConsumerMember(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayConsumerMember(g *consumerGroup, r groupRecord) {
 	if r.value == nil {
 		m.dropMember(g, r.name)
 		return
@@ -286,7 +226,7 @@ func (m *Machine) replayConsumerMember(g *consumerGroup, r consumerRecord) {
 	m.putMember(g, mb)
 }
 
-func (m *Machine) replayTargetMetadata(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayTargetMetadata(g *consumerGroup, r groupRecord) {
 	g.targetEpoch, g.targetAt = -1, 0
 	if r.value != nil {
 		g.targetEpoch = r.value.Int32()
@@ -294,7 +234,7 @@ func (m *Machine) replayTargetMetadata(g *consumerGroup, r consumerRecord) {
 	}
 }
 
-func (m *Machine) replayTarget(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayTarget(g *consumerGroup, r groupRecord) {
 	if old, ok := g.target[r.name]; ok {
 		m.use(-targetSize(r.name, old))
 		delete(g.target, r.name)
@@ -302,18 +242,22 @@ func (m *Machine) replayTarget(g *consumerGroup, r consumerRecord) {
 	if r.value == nil {
 		return
 	}
-	var a assignor.Assignment
-	r.value.list(func() {
-		a = append(a, assignor.TopicPartitions{Topic: r.value.Uuid(), Partitions: r.value.int32s()})
-		r.value.tags(nil)
-	})
+	a := readAssignment(r.value)
 	r.value.tags(nil)
-	a = assignor.Normal(a)
 	g.target[r.name] = a
 	m.use(targetSize(r.name, a))
 }
 
-func (m *Machine) replayCurrent(g *consumerGroup, r consumerRecord) {
+func readAssignment(v *valueReader) assignor.Assignment {
+	var a assignor.Assignment
+	v.list(func() {
+		a = append(a, assignor.TopicPartitions{Topic: v.Uuid(), Partitions: v.int32s()})
+		v.tags(nil)
+	})
+	return assignor.Normal(a)
+}
+
+func (m *Machine) replayCurrent(g *consumerGroup, r groupRecord) {
 	if r.value == nil {
 		if g.members[r.name] == nil {
 			return
@@ -353,7 +297,7 @@ func readHolding(r *valueReader, epoch int32) holding {
 	return b.holding()
 }
 
-func (m *Machine) replayRegex(g *consumerGroup, r consumerRecord) {
+func (m *Machine) replayRegex(g *consumerGroup, r groupRecord) {
 	if old, ok := g.regexes[r.name]; ok {
 		m.use(-old.size(r.name))
 	}

@@ -84,6 +84,11 @@ func refuse(code *kerr.Error, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
+// noMember is the refusal of a member that a group does not have.
+func noMember(group, id string) *Refusal {
+	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, group)
+}
+
 // as finds a group of one kind, named as a person would.
 func as[G group](m *Machine, id, kind string) (g G, refused *Refusal) {
 	switch found := m.groups[id].(type) {

@@ -146,7 +146,7 @@ func (m *Machine) mayReport(g *shareGroup, former *shareMember, req *kmsg.ShareG
 	case req.MemberEpoch == joinEpoch:
 		return nil
 	case former == nil:
-		return unknownShareMember(g, req.MemberID)
+		return noMember(g.id, req.MemberID)
 	case req.MemberEpoch > former.epoch:
 		return refuse(kerr.FencedMemberEpoch, "The share group member has a greater member epoch (%d) than the one known by the group coordinator (%d). "+
 			"The member must abandon all its partitions and rejoin.", req.MemberEpoch, former.epoch)
@@ -156,10 +156,6 @@ func (m *Machine) mayReport(g *shareGroup, former *shareMember, req *kmsg.ShareG
 			req.MemberEpoch, former.epoch, former.previous)
 	}
 	return nil
-}
-
-func unknownShareMember(g *shareGroup, id string) *Refusal {
-	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, g.id)
 }
 
 // hasRoomForShare reports whether a member can be taken in: whether there is memory for it, and whether it can be recorded.
@@ -300,7 +296,7 @@ func (m *Machine) shareLeave(fx *coordinator.Effects, req *kmsg.ShareGroupHeartb
 		return nil, refused
 	}
 	if g.members[req.MemberID] == nil {
-		return nil, unknownShareMember(g, req.MemberID)
+		return nil, noMember(g.id, req.MemberID)
 	}
 	m.log("a member leaves the group", g.id, "member", req.MemberID)
 	m.removeShareMember(fx, g, req.MemberID)

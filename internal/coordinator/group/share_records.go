@@ -1,15 +1,11 @@
 package group
 
 import (
-	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 
 	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/coordinator"
-	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
 )
 
 // Types of the records of a share group, as Apache Kafka 4.3 writes them; all values have version 0. See docs/formats/groups.md.
@@ -72,41 +68,7 @@ func encodeShareState(s *shareState) []byte {
 	return noTags(b)
 }
 
-// shareRecord is the record of a share group on its way into the state.
-type shareRecord struct {
-	consumerRecord
-	at int64 // ms
-}
-
-// replayShare is replayConsumer for share groups.
-func replayShare(names int, apply func(m *Machine, g *shareGroup, r shareRecord)) func(*Machine, coordinator.Record) error {
-	return func(m *Machine, r coordinator.Record) error {
-		c, err := readConsumerRecord(r, names)
-		if err != nil {
-			return err
-		}
-		g := m.share(c.group)
-		if g == nil {
-			if c.value == nil {
-				return nil
-			}
-			if m.groups[c.group] != nil {
-				return fmt.Errorf("%w: group %s is not a share group", errRecord, c.group)
-			}
-			g = newShareGroup(c.group)
-			m.found(c.group, g)
-		}
-		apply(m, g, shareRecord{c, r.Timestamp})
-		if c.value != nil {
-			if err := c.value.Complete(); err != nil {
-				return fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
-			}
-		}
-		return nil
-	}
-}
-
-func (m *Machine) replayShareGroup(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareGroup(g *shareGroup, r groupRecord) {
 	if r.value == nil {
 		m.dissolve(g.id)
 		return
@@ -115,7 +77,7 @@ func (m *Machine) replayShareGroup(g *shareGroup, r shareRecord) {
 	r.value.tags(nil)
 }
 
-func (m *Machine) replayShareMember(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareMember(g *shareGroup, r groupRecord) {
 	if r.value == nil {
 		if old := g.members[r.name]; old != nil {
 			m.use(-old.size())
@@ -141,7 +103,7 @@ func (m *Machine) putShareMember(g *shareGroup, mb *shareMember) {
 	m.use(mb.size())
 }
 
-func (m *Machine) replayShareTargetMetadata(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareTargetMetadata(g *shareGroup, r groupRecord) {
 	g.targetEpoch, g.targetAt = -1, 0
 	if r.value != nil {
 		g.targetEpoch = r.value.Int32()
@@ -149,7 +111,7 @@ func (m *Machine) replayShareTargetMetadata(g *shareGroup, r shareRecord) {
 	}
 }
 
-func (m *Machine) replayShareTarget(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareTarget(g *shareGroup, r groupRecord) {
 	if old, ok := g.target[r.name]; ok {
 		m.use(-targetSize(r.name, old))
 		delete(g.target, r.name)
@@ -163,16 +125,7 @@ func (m *Machine) replayShareTarget(g *shareGroup, r shareRecord) {
 	m.use(targetSize(r.name, a))
 }
 
-func readAssignment(v *valueReader) assignor.Assignment {
-	var a assignor.Assignment
-	v.list(func() {
-		a = append(a, assignor.TopicPartitions{Topic: v.Uuid(), Partitions: v.int32s()})
-		v.tags(nil)
-	})
-	return assignor.Normal(a)
-}
-
-func (m *Machine) replayShareCurrent(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareCurrent(g *shareGroup, r groupRecord) {
 	if r.value == nil {
 		if g.members[r.name] != nil {
 			mb := g.copyMember(r.name)
@@ -189,7 +142,7 @@ func (m *Machine) replayShareCurrent(g *shareGroup, r shareRecord) {
 	m.putShareMember(g, mb)
 }
 
-func (m *Machine) replayShareState(g *shareGroup, r shareRecord) {
+func (m *Machine) replayShareState(g *shareGroup, r groupRecord) {
 	var s shareState
 	if v := r.value; v != nil {
 		for _, topics := range []*shareTopics{&s.initializing, &s.initialized} {

@@ -123,7 +123,7 @@ func (m *Machine) streamsReport(fx *coordinator.Effects, client Client, req *kms
 			return StreamsHeartbeat{}, refuse(kerr.GroupMaxSizeReached, "The streams group has reached its maximum capacity of %d members.", limit)
 		}
 	case former == nil:
-		return StreamsHeartbeat{}, unknownStreamsMember(g, req.MemberID)
+		return StreamsHeartbeat{}, noMember(g.id, req.MemberID)
 	default:
 		if refused := former.checkEpoch(req.MemberEpoch, owned); refused != nil {
 			return StreamsHeartbeat{}, refused
@@ -203,10 +203,6 @@ func (m *Machine) findStreamsGroup(id string, joins bool) (*streamsGroup, *Refus
 		}
 	}
 	return nil, refuse(kerr.GroupIDNotFound, "Group %s is not a streams group.", id)
-}
-
-func unknownStreamsMember(g *streamsGroup, id string) *Refusal {
-	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, g.id)
 }
 
 // checkEpoch fences a member whose epoch is not its own. The epoch before is good while the member does not have more than it was given:
@@ -414,7 +410,7 @@ func (m *Machine) streamsLeave(fx *coordinator.Effects, req *kmsg.StreamsGroupHe
 		return nil, refused
 	}
 	if g.members[req.MemberID] == nil {
-		return nil, unknownStreamsMember(g, req.MemberID)
+		return nil, noMember(g.id, req.MemberID)
 	}
 	if req.ShutdownApplication && g.shutdown == "" {
 		g.shutdown = req.MemberID

@@ -1,13 +1,10 @@
 package group
 
 import (
-	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
 	"github.com/ottlaio/ottla/internal/coordinator/group/topology"
 )
@@ -167,37 +164,7 @@ func encodeStreamsCurrent(m *streamsMember) []byte {
 	return noTags(b)
 }
 
-// replayStreams makes a row of recordTypes; see replayConsumer.
-func replayStreams(names int, apply func(m *Machine, g *streamsGroup, r consumerRecord)) func(*Machine, coordinator.Record) error {
-	return func(m *Machine, r coordinator.Record) error {
-		c, err := readConsumerRecord(r, names)
-		if err != nil {
-			return err
-		}
-		g := m.streams(c.group)
-		if g == nil {
-			if c.value == nil {
-				return nil
-			}
-			if old := m.classic(c.group); old != nil && !old.recorded {
-				m.dissolve(c.group) // it was there for its offsets only
-			} else if m.groups[c.group] != nil {
-				return fmt.Errorf("%w: group %s is not a streams group", errRecord, c.group)
-			}
-			g = newStreamsGroup(c.group)
-			m.found(c.group, g)
-		}
-		apply(m, g, c)
-		if c.value != nil {
-			if err := c.value.Complete(); err != nil {
-				return fmt.Errorf("%w: value of type %d: %w", errRecord, binary.BigEndian.Uint16(r.Key), err)
-			}
-		}
-		return nil
-	}
-}
-
-func (m *Machine) replayStreamsGroup(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsGroup(g *streamsGroup, r groupRecord) {
 	if r.value == nil {
 		m.dissolve(g.id)
 		return
@@ -230,7 +197,7 @@ func readTexts(r *valueReader) map[string]string {
 	return texts
 }
 
-func (m *Machine) replayStreamsTopology(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsTopology(g *streamsGroup, r groupRecord) {
 	m.use(-g.topologySize())
 	if r.value == nil {
 		g.setTopology(nil, nil)
@@ -284,7 +251,7 @@ func (r *valueReader) internalTopics() []topology.InternalTopic {
 	return topics
 }
 
-func (m *Machine) replayStreamsMember(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsMember(g *streamsGroup, r groupRecord) {
 	if r.value == nil {
 		if old := g.members[r.name]; old != nil {
 			m.use(-old.size())
@@ -306,7 +273,7 @@ func (m *Machine) replayStreamsMember(g *streamsGroup, r consumerRecord) {
 	m.putStreamsMember(g, mb)
 }
 
-func (m *Machine) replayStreamsTargetMetadata(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsTargetMetadata(g *streamsGroup, r groupRecord) {
 	g.targetEpoch, g.targetAt = -1, 0
 	if r.value != nil {
 		g.targetEpoch = r.value.Int32()
@@ -314,7 +281,7 @@ func (m *Machine) replayStreamsTargetMetadata(g *streamsGroup, r consumerRecord)
 	}
 }
 
-func (m *Machine) replayStreamsTarget(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsTarget(g *streamsGroup, r groupRecord) {
 	if old, ok := g.target[r.name]; ok {
 		m.use(-taskTargetSize(r.name, &old))
 		delete(g.target, r.name)
@@ -336,7 +303,7 @@ func (m *Machine) replayStreamsTarget(g *streamsGroup, r consumerRecord) {
 	m.use(taskTargetSize(r.name, &a))
 }
 
-func (m *Machine) replayStreamsCurrent(g *streamsGroup, r consumerRecord) {
+func (m *Machine) replayStreamsCurrent(g *streamsGroup, r groupRecord) {
 	if r.value == nil {
 		if g.members[r.name] == nil {
 			return
