@@ -36,30 +36,14 @@ func (a *API) consumerGroupHeartbeat(_ context.Context, c *call, req *kmsg.Consu
 }
 
 func (a *API) consumerGroupDescribe(_ context.Context, c *call, req *kmsg.ConsumerGroupDescribeRequest) (wire.Pending, error) {
-	served := a.serves(group.Consumer)
-	pending := make([]*coordinator.Call[kmsg.ConsumerGroupDescribeResponseGroup], len(req.Groups))
-	for i, name := range req.Groups {
-		if served && name != "" {
-			pending[i] = a.groups.DescribeConsumerGroup(name)
-		}
-	}
+	described := describing(a, c, req.Groups, a.serves(group.Consumer), a.groups.DescribeConsumerGroup)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.ConsumerGroupDescribeResponse](req)
 		for i, name := range req.Groups {
-			g := kmsg.NewConsumerGroupDescribeResponseGroup()
-			g.Group = name
-			switch {
-			case !served:
-				g.ErrorCode = kerr.UnsupportedVersion.Code
-			case name == "":
-				g.ErrorCode = kerr.InvalidGroupID.Code
-			default:
-				found, err := pending[i].Wait(ctx)
-				if err != nil {
-					g.ErrorCode = a.codeOf(c, err)
-					break
-				}
-				g = found
+			g, code := described(ctx, i)
+			if code != 0 {
+				g = kmsg.NewConsumerGroupDescribeResponseGroup()
+				g.Group, g.ErrorCode = name, code
 			}
 			if req.IncludeAuthorizedOperations && g.ErrorCode == 0 {
 				g.AuthorizedOperations = groupOperations
@@ -68,6 +52,27 @@ func (a *API) consumerGroupDescribe(_ context.Context, c *call, req *kmsg.Consum
 		}
 		return resp, nil
 	})
+}
+
+// describing asks for the descriptions of groups of one kind, whose protocol may not be served. The function that it returns waits for the i-th, or gives the code of what is in
+// its way.
+func describing[G any](a *API, c *call, names []string, served bool, describe func(name string) *coordinator.Call[G]) func(ctx context.Context, i int) (G, int16) {
+	pending := make([]*coordinator.Call[G], len(names))
+	for i, name := range names {
+		if served && name != "" {
+			pending[i] = describe(name)
+		}
+	}
+	return func(ctx context.Context, i int) (g G, code int16) {
+		switch {
+		case !served:
+			return g, kerr.UnsupportedVersion.Code
+		case names[i] == "":
+			return g, kerr.InvalidGroupID.Code
+		}
+		g, err := pending[i].Wait(ctx)
+		return g, a.codeOf(c, err)
+	}
 }
 
 // serves reports whether the protocol of a kind of groups is on.

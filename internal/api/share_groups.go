@@ -90,23 +90,14 @@ func (a *API) forgetShare(ctx context.Context, name string, partitions []group.S
 }
 
 func (a *API) shareGroupDescribe(_ context.Context, c *call, req *kmsg.ShareGroupDescribeRequest) (wire.Pending, error) {
-	pending := make([]*coordinator.Call[kmsg.ShareGroupDescribeResponseGroup], len(req.GroupIDs))
-	for i, name := range req.GroupIDs {
-		if name != "" {
-			pending[i] = a.groups.DescribeShareGroup(name)
-		}
-	}
+	described := describing(a, c, req.GroupIDs, true, a.groups.DescribeShareGroup)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.ShareGroupDescribeResponse](req)
 		for i, name := range req.GroupIDs {
-			g := kmsg.NewShareGroupDescribeResponseGroup()
-			g.GroupID = name
-			if name == "" {
-				g.ErrorCode = kerr.InvalidGroupID.Code
-			} else if found, err := pending[i].Wait(ctx); err != nil {
-				g.ErrorCode = a.codeOf(c, err)
-			} else {
-				g = found
+			g, code := described(ctx, i)
+			if code != 0 {
+				g = kmsg.NewShareGroupDescribeResponseGroup()
+				g.GroupID, g.ErrorCode = name, code
 			}
 			if req.IncludeAuthorizedOperations && g.ErrorCode == 0 {
 				g.AuthorizedOperations = groupOperations

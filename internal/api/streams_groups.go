@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/coordinator/group/topology"
 	"github.com/ottlaio/ottla/internal/metadata"
@@ -149,30 +148,14 @@ func tellFailures(resp *kmsg.StreamsGroupHeartbeatResponse, failed []string) {
 }
 
 func (a *API) streamsGroupDescribe(_ context.Context, c *call, req *kmsg.StreamsGroupDescribeRequest) (wire.Pending, error) {
-	served := a.serves(group.Streams)
-	pending := make([]*coordinator.Call[kmsg.StreamsGroupDescribeResponseGroup], len(req.Groups))
-	for i, name := range req.Groups {
-		if served && name != "" {
-			pending[i] = a.groups.DescribeStreamsGroup(name)
-		}
-	}
+	described := describing(a, c, req.Groups, a.serves(group.Streams), a.groups.DescribeStreamsGroup)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.StreamsGroupDescribeResponse](req)
 		for i, name := range req.Groups {
-			g := kmsg.NewStreamsGroupDescribeResponseGroup()
-			g.Group = name
-			switch {
-			case !served:
-				g.ErrorCode = kerr.UnsupportedVersion.Code
-			case name == "":
-				g.ErrorCode = kerr.InvalidGroupID.Code
-			default:
-				found, err := pending[i].Wait(ctx)
-				if err != nil {
-					g.ErrorCode = a.codeOf(c, err)
-					break
-				}
-				g = found
+			g, code := described(ctx, i)
+			if code != 0 {
+				g = kmsg.NewStreamsGroupDescribeResponseGroup()
+				g.Group, g.ErrorCode = name, code
 			}
 			if req.IncludeAuthorizedOperations && g.ErrorCode == 0 {
 				g.AuthorizedOperations = groupOperations

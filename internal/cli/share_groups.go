@@ -20,36 +20,47 @@ type shareGroup struct {
 // shareGroups describes those of the groups that are share groups. A broker that does not serve them has none.
 func (c *Client) shareGroups(ctx context.Context, names []string) (map[string]shareGroup, error) {
 	found := map[string]shareGroup{}
-	if len(names) == 0 {
-		return found, nil
-	}
-	coordinators := c.admin.FindGroupCoordinators(ctx, names...)
-	for _, at := range coordinators.Sorted() {
-		if at.Err != nil {
-			continue // it has been told already
-		}
+	err := c.atCoordinators(ctx, names, func(name string, node int32) error {
 		describe := kmsg.NewPtrShareGroupDescribeRequest()
-		describe.GroupIDs = []string{at.Name}
-		answer, err := c.base.Broker(int(at.NodeID)).RetriableRequest(ctx, describe)
+		describe.GroupIDs = []string{name}
+		answer, err := c.base.Broker(int(node)).RetriableRequest(ctx, describe)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		groups := answer.(*kmsg.ShareGroupDescribeResponse).Groups
 		if len(groups) != 1 || kerr.ErrorForCode(groups[0].ErrorCode) != nil {
-			continue
+			return nil
 		}
 		offsets := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
-		offsets.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: at.Name}}
-		if answer, err = c.base.Broker(int(at.NodeID)).RetriableRequest(ctx, offsets); err != nil {
-			return nil, err
+		offsets.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: name}}
+		if answer, err = c.base.Broker(int(node)).RetriableRequest(ctx, offsets); err != nil {
+			return err
 		}
-		g := shareGroup{ShareGroupDescribeResponseGroup: groups[0], coordinator: at.NodeID}
+		g := shareGroup{ShareGroupDescribeResponseGroup: groups[0], coordinator: node}
 		for _, of := range answer.(*kmsg.DescribeShareGroupOffsetsResponse).Groups {
 			g.offsets = append(g.offsets, of.Topics...)
 		}
-		found[at.Name] = g
+		found[name] = g
+		return nil
+	})
+	return found, err
+}
+
+// atCoordinators asks each group's coordinator about the group. One whose coordinator cannot be found is left out: that has been told already.
+func (c *Client) atCoordinators(ctx context.Context, groups []string, ask func(group string, node int32) error) error {
+	if len(groups) == 0 {
+		return nil
 	}
-	return found, nil
+	coordinators := c.admin.FindGroupCoordinators(ctx, groups...)
+	for _, at := range coordinators.Sorted() {
+		if at.Err != nil {
+			continue
+		}
+		if err := ask(at.Name, at.NodeID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shareDetail describes a share group by the partitions whose state is kept: in place of a committed offset there is the one where the

@@ -16,27 +16,21 @@ const streamsKind = "streams"
 // streamsGroups describes those of the groups that are streams groups. A broker that does not serve them has none.
 func (c *Client) streamsGroups(ctx context.Context, names []string) (map[string]streamsGroup, error) {
 	found := map[string]streamsGroup{}
-	if len(names) == 0 {
-		return found, nil
-	}
-	coordinators := c.admin.FindGroupCoordinators(ctx, names...)
-	for _, at := range coordinators.Sorted() {
-		if at.Err != nil {
-			continue // it has been told already
-		}
+	err := c.atCoordinators(ctx, names, func(name string, node int32) error {
 		req := kmsg.NewPtrStreamsGroupDescribeRequest()
-		req.Groups = []string{at.Name}
-		answer, err := c.base.Broker(int(at.NodeID)).RetriableRequest(ctx, req)
+		req.Groups = []string{name}
+		answer, err := c.base.Broker(int(node)).RetriableRequest(ctx, req)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, g := range answer.(*kmsg.StreamsGroupDescribeResponse).Groups {
 			if kerr.ErrorForCode(g.ErrorCode) == nil {
-				found[g.Group] = streamsGroup{g, at.NodeID}
+				found[g.Group] = streamsGroup{g, node}
 			}
 		}
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 type streamsGroup struct {
