@@ -2,79 +2,44 @@ package share
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/scripttest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts in testdata")
 
 // TestScripts runs testdata/*.script: commands, each followed by the output that it gives. See runner.commands.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.script")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".script"), func(t *testing.T) {
-			t.Parallel()
-			in, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(in))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(in) {
-				t.Errorf("%s differs; run with -update and look at the difference. It gives:\n%s", file, got)
-			}
-		})
-	}
+	scripttest.Files(t, func(t *testing.T, script string) string {
+		r := &runner{t: t, now: time.Unix(1_700_000_000, 0), persisted: Persisted{Start: 0},
+			settings: Settings{LockDuration: 30 * time.Second, DeliveryLimit: 5, MaxLocks: 2000, Renewable: true}}
+		r.restart()
+		return scripttest.Play(script, r.run)
+	})
 }
 
-// runScript runs the commands of a script, which are the lines that do not begin with two blanks, and puts below each its output, what
-// is to be persisted, and the window.
-func runScript(t *testing.T, script string) string {
-	r := &runner{t: t, now: time.Unix(1_700_000_000, 0), persisted: Persisted{Start: 0},
-		settings: Settings{LockDuration: 30 * time.Second, DeliveryLimit: 5, MaxLocks: 2000, Renewable: true}}
-	r.restart()
-	var out strings.Builder
-	for line := range strings.Lines(script) {
-		if strings.HasPrefix(line, "  ") {
-			continue // expected output
-		}
-		out.WriteString(line)
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		fields := strings.Fields(line)
-		command := commands[fields[0]]
-		if command == nil {
-			t.Fatalf("no such command: %s", line)
-		}
-		before := r.window()
-		answer := command(r, fields[1:])
-		answer += r.write()
-		if after := r.window(); after != before {
-			answer += "window: " + after + "\n"
-		}
-		for line := range strings.Lines(answer) {
-			out.WriteString("  " + line)
-		}
+// run carries out a command and returns its answer, what is to be persisted, and the window if it has changed.
+func (r *runner) run(line string) []string {
+	fields := strings.Fields(line)
+	command := commands[fields[0]]
+	if command == nil {
+		r.t.Fatalf("no such command: %s", line)
 	}
-	return out.String()
+	before := r.window()
+	answer := command(r, fields[1:])
+	answer += r.write()
+	if after := r.window(); after != before {
+		answer += "window: " + after + "\n"
+	}
+	if answer == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(answer, "\n"), "\n")
 }
 
 // runner is a share partition over a log that the script describes.

@@ -2,13 +2,10 @@ package group
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,68 +20,21 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
+	"github.com/ottlaio/ottla/internal/scripttest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts in testdata")
 
 // TestScripts runs testdata/*.script: commands, each followed by the output that it gives. Requests that are not answered at once
 // are answered under a later command. See runner.commands for the commands.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.script")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".script"), func(t *testing.T) {
-			t.Parallel()
-			in, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got string
-			synctest.Test(t, func(t *testing.T) { got = runScript(t, string(in)) })
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(in) {
-				t.Errorf("%s: output differs; run with -update and look at the difference\n%s", file, firstDifference(string(in), got))
-			}
+	scripttest.Files(t, func(t *testing.T, script string) (got string) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRunner(t)
+			defer func() { r.stop() }()
+			got = scripttest.Play(script, r.run)
 		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n want: %s\n  got: %s", i+1, w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d lines, want %d", len(g), len(w))
-}
-
-// runScript runs the commands of a script, which are the lines that do not begin with two blanks, and puts its output below each.
-func runScript(t *testing.T, script string) string {
-	r := newRunner(t)
-	defer func() { r.stop() }()
-	var out strings.Builder
-	for line := range strings.Lines(script) {
-		if strings.HasPrefix(line, "  ") {
-			continue // expected output
-		}
-		out.WriteString(line)
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		for _, l := range r.run(line) {
-			out.WriteString("  " + l + "\n")
-		}
-	}
-	return out.String()
+		return got
+	})
 }
 
 // runner is a group coordinator with one partition, in simulated time, and the requests that wait for it.

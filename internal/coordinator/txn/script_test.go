@@ -3,11 +3,8 @@ package txn
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,71 +17,42 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/coordtest"
+	"github.com/ottlaio/ottla/internal/scripttest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts in testdata")
 
 // TestScripts runs testdata/*.script in simulated time: commands, each followed by the output that it gives. See runner.commands.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.script")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".script"), func(t *testing.T) {
-			t.Parallel()
-			in, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got string
-			synctest.Test(t, func(t *testing.T) { got = runScript(t, string(in)) })
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(in) {
-				t.Errorf("%s differs; run with -update and look at the difference. It gives:\n%s", file, got)
-			}
+	scripttest.Files(t, func(t *testing.T, script string) (got string) {
+		synctest.Test(t, func(t *testing.T) {
+			r := &runner{t: t, topic: coordtest.NewTopic(1), next: 1000}
+			r.to = r
+			r.start()
+			defer func() { r.stop() }()
+			got = scripttest.Play(script, r.run)
 		})
-	}
+		return got
+	})
 }
 
-// runScript runs the commands of a script, which are the lines that do not begin with two blanks, and puts its output below each.
-func runScript(t *testing.T, script string) string {
-	r := &runner{t: t, topic: coordtest.NewTopic(1), next: 1000}
-	r.to = r
-	r.start()
-	defer func() { r.stop() }()
-	var out strings.Builder
-	for line := range strings.Lines(script) {
-		if strings.HasPrefix(line, "  ") {
-			continue // expected output
-		}
-		out.WriteString(line)
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		fields := strings.Fields(line)
-		command := commands[fields[0]]
-		if command == nil {
-			t.Fatalf("no such command: %s", line)
-		}
-		if answer := command(r, fields[1:]); answer != "" {
-			out.WriteString("  " + answer + "\n")
-		}
-		synctest.Wait()
-		r.mu.Lock()
-		for _, m := range r.markers {
-			out.WriteString("  marker: " + m + "\n")
-		}
-		r.markers = nil
-		r.mu.Unlock()
+// run carries out a command and returns its answer and the markers that were written.
+func (r *runner) run(line string) (out []string) {
+	fields := strings.Fields(line)
+	command := commands[fields[0]]
+	if command == nil {
+		r.t.Fatalf("no such command: %s", line)
 	}
-	return out.String()
+	if answer := command(r, fields[1:]); answer != "" {
+		out = append(out, answer)
+	}
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.markers {
+		out = append(out, "marker: "+m)
+	}
+	r.markers = nil
+	return out
 }
 
 // runner is a transaction coordinator with one partition. It implements Markers and ProducerIDs.
