@@ -44,7 +44,8 @@ func (l *keyedLog) newest() map[string]base.Offset {
 
 // check reads the whole log and compares: the newest record of each key is there, unless it is a tombstone whose time has passed; what is
 // there is at its offset, in order, as it was appended; of aborted transactions only those that read_committed leaves out are there; and
-// before the end of the cleaned part there is no second record of a key.
+// between the log start and the end of the cleaned part there is no second record of a key. (The batch that the log starts in keeps what it has
+// before the start: nobody is given that, and a round notes no keys of it.)
 //
 // A round that was cut short may have gone further than the partition knows, up to begun.
 func (l *keyedLog) check(p *Partition, tombstonesStay bool, begun base.Offset) error {
@@ -130,7 +131,7 @@ func (l *keyedLog) check(p *Partition, tombstonesStay bool, begun base.Offset) e
 	}
 	for i, r := range l.records {
 		at := base.Offset(i)
-		if at < cleanedTo && seen[at] && !r.marker && at < bound[r.key] {
+		if at >= first && at < cleanedTo && seen[at] && !r.marker && at < bound[r.key] {
 			return fmt.Errorf("offset %d of %s is there still, and so is %d; cleaned to %d", at, r.key, bound[r.key], cleanedTo)
 		}
 		if r.aborted && at < cleanedTo && seen[at] {
