@@ -137,6 +137,24 @@ const (
 	DeliveryUncounted Bug = "delivery-uncounted"
 	// AckNotOwned lets a member acknowledge what another has.
 	AckNotOwned Bug = "ack-not-owned"
+	// EpochKept ends transactions without raising the producer's epoch.
+	EpochKept Bug = "epoch-kept"
+	// AbortDecided lets a producer that starts abort a transaction whose commit is decided.
+	AbortDecided Bug = "abort-decided"
+	// EndForgotten does not carry out the ends of transactions that were decided before the coordinator's state was loaded.
+	EndForgotten Bug = "end-forgotten"
+	// EndedTwice carries the end of a transaction out once more if the coordinator's state is loaded meanwhile.
+	EndedTwice Bug = "ended-twice"
+	// MarkerOfFormerEpoch writes markers with the epoch of the records that they end.
+	MarkerOfFormerEpoch Bug = "marker-of-former-epoch"
+	// MarkerGivenUp takes a marker that its partition refused for written.
+	MarkerGivenUp Bug = "marker-given-up"
+	// LateEndTaken takes a request to end a transaction that comes from one before.
+	LateEndTaken Bug = "late-end-taken"
+	// NotFenced gives a producer that starts the epoch of the one before it.
+	NotFenced Bug = "not-fenced"
+	// LaggardUnfenced aborts a transaction that took too long, or that a successor finds open, without fencing its producer.
+	LaggardUnfenced Bug = "laggard-unfenced"
 )
 
 // Bugs lists all of them.
@@ -150,4 +168,5 @@ var Bugs = []Bug{
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
 	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned,
+	EpochKept, AbortDecided, EndForgotten, EndedTwice, MarkerOfFormerEpoch, MarkerGivenUp, LateEndTaken, NotFenced, LaggardUnfenced,
 }

@@ -59,8 +59,8 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.AcceptDuplicates:         {{"power-loss", 60}, {"history-queue", 12}},
 	plant.IndexTooFar:              {{"sigkill", 3}},
 	plant.ListEndShort:             {{"sigkill", 3}},
-	plant.AnswerEarly:              {{"coordinator", 20}},
-	plant.KeepRefusedState:         {{"coordinator", 20}},
+	plant.AnswerEarly:              {{"coordinator", 20}, {"coordinator-transactions", 600}},
+	plant.KeepRefusedState:         {{"coordinator", 20}, {"coordinator-transactions", 600}},
 	plant.SnapshotOneLate:          {{"coordinator", 200}},
 	plant.ShareStateUnfenced:       {{"share-state", 40}},
 	plant.ShareUnkept:              {{"share-group", 100}},
@@ -90,6 +90,15 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.EternalLock:              {{"share-records", 0}},
 	plant.DeliveryUncounted:        {{"share-records", 0}},
 	plant.AckNotOwned:              {{"share-records", 0}},
+	plant.EpochKept:                {{"coordinator-transactions", 600}},
+	plant.AbortDecided:             {{"coordinator-transactions", 600}},
+	plant.EndForgotten:             {{"coordinator-transactions", 600}},
+	plant.EndedTwice:               {{"coordinator-transactions", 600}},
+	plant.MarkerOfFormerEpoch:      {{"coordinator-transactions", 600}},
+	plant.MarkerGivenUp:            {{"coordinator-transactions", 600}},
+	plant.LateEndTaken:             {{"coordinator-transactions", 600}},
+	plant.NotFenced:                {{"coordinator-transactions", 600}},
+	plant.LaggardUnfenced:          {{"coordinator-transactions", 600}},
 }
 
 // namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 const (
@@ -36,7 +37,7 @@ func (e *endings) init() {
 func (e *endings) add(ending Ending) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, queued := e.known[ending.TransactionalID]; queued {
+	if _, queued := e.known[ending.TransactionalID]; queued && !plant.On(plant.EndedTwice) {
 		return
 	}
 	e.known[ending.TransactionalID] = struct{}{}
@@ -105,8 +106,12 @@ func (s *Service) writeMarkers(ctx context.Context) {
 
 // carryOut writes the markers of one transaction and tells its machine. What fails is tried again later.
 func (s *Service) carryOut(ctx context.Context, ending Ending) {
+	marker := ending.Marker
+	if plant.On(plant.MarkerOfFormerEpoch) && marker.TransactionVersion >= epochBumps {
+		marker.ProducerEpoch--
+	}
 	for i, p := range ending.Partitions {
-		if err := s.deps.Markers.WriteMarker(ctx, p, ending.Marker); err != nil {
+		if err := s.deps.Markers.WriteMarker(ctx, p, marker); err != nil && !plant.On(plant.MarkerGivenUp) {
 			if ctx.Err() == nil {
 				s.deps.Logger.Warn("a transaction marker could not be written; it is tried again",
 					"transactional_id", ending.TransactionalID, "topic", p.Topic, "partition", p.Partition, "err", err)

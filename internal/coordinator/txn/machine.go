@@ -7,6 +7,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Timers of the machine.
@@ -60,8 +61,10 @@ func (m *Machine) record(fx *coordinator.Effects, t transaction) {
 
 // Loaded implements coordinator.Machine: the ends that were decided are carried out.
 func (m *Machine) Loaded(fx *coordinator.Effects) {
-	for _, id := range slices.Sorted(maps.Keys(m.txns)) {
-		m.end(fx, m.txns[id])
+	if !plant.On(plant.EndForgotten) {
+		for _, id := range slices.Sorted(maps.Keys(m.txns)) {
+			m.end(fx, m.txns[id])
+		}
 	}
 	fx.SetTimer(coordinator.Timer{Kind: timerAbort}, m.env.Config.AbortInterval)
 	fx.SetTimer(coordinator.Timer{Kind: timerExpiry}, m.env.Config.ExpiryInterval)
@@ -109,7 +112,7 @@ func (m *Machine) end(fx *coordinator.Effects, t *transaction) {
 // fence aborts an open transaction on behalf of somebody else than its producer, who is fenced by a higher epoch.
 func (m *Machine) fence(fx *coordinator.Effects, t *transaction) {
 	n := t.next(fx.Now.UnixMilli())
-	if n.epoch < math.MaxInt16 {
+	if n.epoch < math.MaxInt16 && !plant.On(plant.LaggardUnfenced) {
 		n.epoch++
 	}
 	n.lastEpoch = base.NoProducerEpoch
@@ -118,7 +121,7 @@ func (m *Machine) fence(fx *coordinator.Effects, t *transaction) {
 
 // prepare decides the end of the transaction n, a copy of the state as it is before: commit or abort.
 func (m *Machine) prepare(fx *coordinator.Effects, n transaction, to state) {
-	if n.version >= epochBumps {
+	if n.version >= epochBumps && !plant.On(plant.EpochKept) {
 		n.lastEpoch = n.epoch
 		if n.epoch < math.MaxInt16 { // at the highest one only an abort can come, which lets the id recover
 			n.epoch++

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // Producer is who a transactional request is from.
@@ -58,10 +59,10 @@ func (m *Machine) InitProducerID(fx *coordinator.Effects, p Producer, timeout in
 		return refused(kerr.ProducerFenced)
 	}
 	switch {
-	case t.preparing():
-		return refused(kerr.ConcurrentTransactions)
-	case t.state == ongoing:
+	case t.state == ongoing, t.state == prepareCommit && plant.On(plant.AbortDecided):
 		m.fence(fx, t)
+		return refused(kerr.ConcurrentTransactions)
+	case t.preparing():
 		return refused(kerr.ConcurrentTransactions)
 	}
 	n := t.next(fx.Now.UnixMilli())
@@ -81,6 +82,9 @@ func (m *Machine) InitProducerID(fx *coordinator.Effects, p Producer, timeout in
 	case p.Epoch == t.lastEpoch: // again, and the answer was lost
 	default:
 		return refused(kerr.ProducerFenced)
+	}
+	if plant.On(plant.NotFenced) && t.epoch != base.NoProducerEpoch {
+		n.epoch = t.epoch
 	}
 	n.state, n.timeout, n.partitions, n.started = empty, timeout, nil, -1
 	m.record(fx, n)
@@ -184,7 +188,7 @@ func (m *Machine) End(fx *coordinator.Effects, p Producer, commit bool, version 
 	switch {
 	case !overflowed && t.producerID != p.ID:
 		return refused(kerr.InvalidProducerIDMapping)
-	case !t.mayEnd(p.Epoch, bumped, overflowed):
+	case !t.mayEnd(p.Epoch, bumped, overflowed) && !(plant.On(plant.LateEndTaken) && p.Epoch < t.epoch):
 		return refused(kerr.ProducerFenced)
 	case t.preparing() && t.state == to:
 		return refused(kerr.ConcurrentTransactions)
