@@ -73,6 +73,7 @@ func makeWorkloads() []workload {
 		})
 	}
 	return append(all,
+		workload{name: "share", figures: []string{"share-mbps", "share-cpu"}, takes: filled(2), disk: saturatedBytes, run: runShare},
 		workload{name: "compact", figures: []string{"compact-mbps", "compact-memory", "compact-cpu"}, takes: fixed(time.Minute), disk: fixedBytes(8 * gib), run: runCompact},
 		workload{name: "many", figures: []string{"many-create", "many-cpu", "many-memory", "many-restart", "many-recover"}, starts: true,
 			takes: func(o options) time.Duration { return 4*time.Minute + o.length() }, disk: fixedBytes(8 * gib), run: runMany},

@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -158,6 +159,33 @@ func TestAGroupThatCannotSettleEndsWithItsContext(t *testing.T) {
 	_, err := load.Settle{Topic: "t", Partitions: 3, Group: "g", Members: 1, Consumer: true}.Run(ctx, addr)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAShareGroupReadsEverythingOnce(t *testing.T) {
+	t.Parallel()
+	addr := broker(t)
+	all := topic(t, addr, 5)
+	written, err := load.Produce{Partitions: all, Batch: load.Batch64KiB(1<<10, 0), Connections: 1, InFlight: 2, MinBytes: 4 << 20}.Run(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := load.EndOffsets(t.Context(), addr, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := int64(0)
+	for _, end := range ends {
+		records += end
+	}
+	for _, members := range []int{2, 7} { // some have several partitions, then some partitions have several members
+		got, err := load.Share{Partitions: all, Group: fmt.Sprintf("g-%d", members), Members: members, MaxRecords: 100}.Run(t.Context(), addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Records != records || got.Bytes < written.Bytes || got.Took <= 0 {
+			t.Errorf("%d members: %+v of %d records, at least %d bytes", members, got, records, written.Bytes)
+		}
 	}
 }
 

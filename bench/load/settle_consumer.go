@@ -23,11 +23,16 @@ type consumerMember struct {
 const leavingEpoch = -1
 
 func newConsumerMember(m *member) *consumerMember {
+	return &consumerMember{member: m, id: newMemberID()}
+}
+
+// newMemberID is an id as Kafka's clients make them.
+func newMemberID() string {
 	var id [16]byte
 	for i := range id {
 		id[i] = byte(rand.Uint32())
 	}
-	return &consumerMember{member: m, id: base64.RawURLEncoding.EncodeToString(id[:])}
+	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
 func (m *consumerMember) step() error {

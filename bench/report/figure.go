@@ -114,6 +114,8 @@ func figures() []Figure {
 		}
 	}
 	return append(table,
+		Figure{Name: "share-mbps", Title: "share group of 4 members, delivered and accepted", Unit: "MB/s", More: true, Target: atLeast(1.1)},
+		Figure{Name: "share-cpu", Title: "share group of 4 members, broker CPU", Unit: "s/GB", Target: atMost(0.9)},
 		Figure{Name: "compact-mbps", Title: "compaction, 10 million keys", Unit: "MB/s", More: true, Target: atLeast(1.1)},
 		Figure{Name: "compact-memory", Title: "compaction, 10 million keys, resident memory", Unit: "MiB", Target: atMost(0.9)},
 		Figure{Name: "compact-cpu", Title: "compaction, 10 million keys, broker CPU", Unit: "s/GB"},
