@@ -2,12 +2,8 @@ package server
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/storage"
 )
 
@@ -59,7 +55,7 @@ func (s *Server) scrubOnce(ctx context.Context) (found int, err error) {
 	if err != nil {
 		return found, err
 	}
-	snapshots := coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")}
+	snapshots := s.snapshots()
 	err = snapshots.Verify(func(path string, reason error) error {
 		s.logger.Warn("a snapshot of the coordinator's state is damaged; the log will be read instead", "file", path, "err", reason)
 		return nil

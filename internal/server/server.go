@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/ottlaio/ottla/internal/api"
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/config"
@@ -52,6 +50,7 @@ type Options struct {
 type Server struct {
 	cfg    *config.Broker
 	logger *slog.Logger
+	fs     disk.FS // that the log and the coordinators' snapshots are on
 
 	// The parts, in the order in which they are started; Close stops them in reverse.
 	folder     *dataFolder
@@ -93,16 +92,13 @@ type openListener struct {
 // Start starts a broker and returns when it serves. ctx bounds the start only. When a part cannot be started, those that
 // already run are stopped again in reverse order, and the error names the part.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{cfg: o.Config, logger: o.Logger, failed: make(chan struct{})}
-	s.runCtx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s := newServer(ctx, o, disk.Default())
 	steps := []func(context.Context) error{s.openFolder, s.openMetadata, s.openEngine, s.startShareState, s.startGroups, s.startTxns, s.startWire}
 	if !o.NoSockets {
 		steps = append(steps, s.listen)
 	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.Close(ctx))
-		}
+	if err := s.start(ctx, steps); err != nil {
+		return nil, err
 	}
 	s.watchFailures()
 	s.background(s.forgetTombstones)
@@ -110,6 +106,22 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		s.background(s.scrub)
 	}
 	return s, nil
+}
+
+func newServer(ctx context.Context, o Options, fs disk.FS) *Server {
+	s := &Server{cfg: o.Config, logger: o.Logger, fs: fs, failed: make(chan struct{})}
+	s.runCtx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	return s
+}
+
+// start starts the parts in order, or none.
+func (s *Server) start(ctx context.Context, steps []func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return errors.Join(err, s.Close(ctx))
+		}
+	}
+	return nil
 }
 
 func (s *Server) openFolder(context.Context) (err error) {
@@ -145,13 +157,22 @@ func (s *Server) openMetadata(ctx context.Context) (err error) {
 }
 
 func (s *Server) openEngine(ctx context.Context) error {
+	cfg, err := s.engineConfig(ctx)
+	if err != nil {
+		return err
+	}
+	return s.startEngine(ctx, cfg)
+}
+
+// engineConfig takes a new leader epoch for the engine to lead with.
+func (s *Server) engineConfig(ctx context.Context) (storage.Config, error) {
 	epoch, err := s.metadata.BeginEpoch(ctx)
 	if err != nil {
-		return fmt.Errorf("take a leader epoch: %w", err)
+		return storage.Config{}, fmt.Errorf("take a leader epoch: %w", err)
 	}
 	image := s.metadata.Image()
-	s.engine, err = storage.Open(ctx, storage.Config{
-		FS:                disk.Default(),
+	return storage.Config{
+		FS:                s.fs,
 		Dir:               s.folder.path,
 		WALMaxBytes:       s.cfg.WALMaxBytes,
 		MinFreeBytes:      minFreeBytes,
@@ -164,8 +185,11 @@ func (s *Server) openEngine(ctx context.Context) error {
 		Partitions:        partitionSpecs(image, s.cfg),
 		Tombstones:        tombstoneIDs(image),
 		Logger:            s.logger,
-	})
-	if err != nil {
+	}, nil
+}
+
+func (s *Server) startEngine(ctx context.Context, cfg storage.Config) (err error) {
+	if s.engine, err = storage.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	s.metadata.RaiseProducerIDs(s.engine.HighestProducerID())
@@ -204,13 +228,18 @@ func (s *Server) topicsDeleted(topics []*metadata.Topic) {
 	s.shareState.TopicsDeleted(ids)
 }
 
+// snapshots is where the coordinators' snapshots are.
+func (s *Server) snapshots() coordinator.Snapshots {
+	return coordinator.Snapshots{FS: s.fs, Dir: filepath.Join(s.folder.path, "coordinator")}
+}
+
 func (s *Server) startGroups(context.Context) (err error) {
 	s.groups, err = group.New(groupConfig(s.cfg), group.Deps{
 		Topic:     offsetsTopic(s.cfg, s.metadata, s.engine),
 		Topics:    api.GroupTopics(s.metadata),
 		Settings:  s.groupSettings.Consumer,
 		Logger:    s.logger,
-		Snapshots: coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
+		Snapshots: s.snapshots(),
 
 		ShareSettings:   s.groupSettings.ShareMembers,
 		ShareListener:   s.shares,
@@ -240,7 +269,7 @@ func (s *Server) startTxns(context.Context) (err error) {
 		Markers:          &api.Markers{Metadata: s.metadata, Engine: s.engine, Groups: s.groups, Logger: s.logger},
 		ProducerIDs:      s.producerIDs,
 		Logger:           s.logger,
-		Snapshots:        coordinator.Snapshots{FS: vfs.Default, Dir: filepath.Join(s.folder.path, "coordinator")},
+		Snapshots:        s.snapshots(),
 		CoordinatorEpoch: int32(s.engine.LeaderEpoch()),
 	})
 	if err != nil {

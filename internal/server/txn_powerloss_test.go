@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,15 +14,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/config"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
-	"github.com/ottlaio/ottla/internal/storage/disk"
-	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
 )
 
 // The test of transactions runs one transactional producer, whose transactions write to some partitions and commit an offset, and takes images
@@ -46,28 +40,12 @@ type lossTxn struct {
 
 // lossyTxns is the workload.
 type lossyTxns struct {
-	t     *testing.T
-	rng   *rand.Rand
-	cfg   *config.Broker
-	fs    *crashfs.FS
-	store *metadata.Memory
-	*parts
+	*losses[[]lossTxn]
+	broker   *Server
+	rng      *rand.Rand
 	producer txn.Producer
 	topicID  base.TopicID
-
-	mu      sync.Mutex // guards the fields below
-	model   []lossTxn
-	hookRNG *rand.Rand
-	points  int
-	failed  atomic.Bool
-	images  chan txnImage
-}
-
-type txnImage struct {
-	n             int
-	fs            *crashfs.FS
-	store         metadata.Snapshot
-	before, after []lossTxn
+	model    []lossTxn // guarded by mu
 }
 
 // TestTransactionsAreWholeWhenPowerFails is the whole of it. TIMES is the number of transactions, SEED replays them.
@@ -85,103 +63,63 @@ func TestTransactionsAreWholeWhenPowerFails(t *testing.T) {
 
 func lossyTxnRun(t *testing.T, row *proof.Proof, seed uint64, times int) int {
 	t.Helper()
-	cfg, err := config.Load(config.Sources{Sets: []string{
-		"node.id=1", "log.dirs=" + t.TempDir(), "offsets.topic.num.partitions=1", "transaction.state.log.num.partitions=1",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &lossyTxns{
-		t: t, rng: rand.New(rand.NewPCG(seed, 3)), hookRNG: rand.New(rand.NewPCG(seed, 4)),
-		cfg: cfg, fs: crashfs.New(), store: metadata.NewMemory(), images: make(chan txnImage, 16),
-		producer: txn.Producer{TransactionalID: "x"},
+		losses: newLosses[[]lossTxn](t, row, seed, "offsets.topic.num.partitions=1", "transaction.state.log.num.partitions=1"),
+		rng:    rand.New(rand.NewPCG(seed, 3)),
 	}
-	if err := errors.Join(w.fs.MkdirAll(lossDir, 0o755), disk.SyncDir(w.fs, "/")); err != nil {
-		t.Fatal(err)
-	}
-	var checkers sync.WaitGroup
-	for range 2 {
-		checkers.Go(func() {
-			for image := range w.images {
-				if w.failed.Load() {
-					continue
-				}
-				if err := w.check(image); err != nil {
-					w.failed.Store(true)
-					row.Lost(1)
-					t.Errorf("SEED=%d: power loss after operation %d, in transaction %d: %v", seed, image.n, len(image.after)-1, err)
-				}
-				row.Tried(1)
-			}
-		})
-	}
-	w.fs.SetFragile(func(path string) bool { return strings.HasSuffix(path, ".log") })
-	err = w.run(times)
-	w.fs.SetHook(nil)
-	close(w.images)
-	checkers.Wait()
-	if err != nil {
-		t.Errorf("SEED=%d: %v", seed, err)
-	}
-	return w.points
+	w.known, w.check = func() []lossTxn { return slices.Clone(w.model) }, w.checkTxns
+	w.keep = func(rng *rand.Rand) []int { return []int{rng.IntN(101)} }
+	return w.run(func() error { return w.work(times) })
 }
 
-func (w *lossyTxns) hook(crashfs.Op) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.points++
-	image := txnImage{n: w.points, before: slices.Clone(w.model), fs: w.fs.CrashImageKeeping(w.hookRNG, w.hookRNG.IntN(101))}
-	store, err := w.store.Get(context.Background(), "", 0)
-	if err != nil {
-		w.t.Errorf("read the metadata: %v", err)
-		return
-	}
-	image.store, image.after = store, slices.Clone(w.model)
-	w.images <- image
+func (w *lossyTxns) withLast(change func(current *lossTxn)) {
+	w.with(func() { change(&w.model[len(w.model)-1]) })
 }
 
-func (w *lossyTxns) with(change func(current *lossTxn)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	change(&w.model[len(w.model)-1])
-}
-
-func (w *lossyTxns) run(times int) (err error) {
+func (w *lossyTxns) work(times int) (err error) {
 	ctx := w.t.Context()
-	if w.parts, err = openParts(ctx, w.cfg, w.fs, w.store); err != nil {
+	if w.broker, err = w.open(); err != nil {
 		return err
 	}
-	result := w.metadata.CreateTopics(ctx, []metadata.NewTopic{{Name: "t", Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"segment.bytes": "2000"}}}, false)[0]
-	if err := errors.Join(result.Err, w.groups.Ensure(ctx)); err != nil {
-		return errors.Join(err, w.close())
+	defer func() { err = errors.Join(err, w.broker.Close(ctx)) }()
+	result := w.broker.metadata.CreateTopics(ctx, []metadata.NewTopic{{Name: "t", Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"segment.bytes": "2000"}}}, false)[0]
+	if err := errors.Join(result.Err, w.broker.groups.Ensure(ctx)); err != nil {
+		return err
 	}
 	w.topicID = result.Topic.ID
-	if w.producer, err = w.take(ctx); err != nil {
-		return errors.Join(err, w.close())
+	if w.producer, err = w.broker.take(ctx); err != nil {
+		return err
 	}
-	w.fs.SetHook(w.hook)
-	for i := 0; i < times && !w.failed.Load() && err == nil; i++ {
+	w.watch()
+	for i := 0; i < times && !w.failed.Load(); i++ {
+		w.release()
 		if err = w.transact(ctx, int64(i)); err != nil {
-			break
+			return err
 		}
 		switch w.rng.IntN(8) {
 		case 0:
-			err = w.engine.Checkpoint(ctx)
+			err = w.broker.engine.Checkpoint(ctx)
 		case 1:
-			w.kill(w.fs)
-			if w.parts, err = openParts(ctx, w.cfg, w.fs, w.store); err == nil && w.rng.IntN(2) == 0 {
-				w.producer, err = w.take(ctx)
+			w.broker.kill(w.fs)
+			var next *Server
+			if next, err = w.open(); err != nil {
+				return err
+			}
+			if w.broker = next; w.rng.IntN(2) == 0 {
+				w.producer, err = w.broker.take(ctx)
 			}
 		}
+		if err != nil {
+			return err
+		}
 	}
-	w.fs.SetHook(nil)
-	return errors.Join(err, w.close())
+	return nil
 }
 
 // take has the transactional id's next producer begin, which ends what is open.
-func (p *parts) take(ctx context.Context) (txn.Producer, error) {
+func (s *Server) take(ctx context.Context) (txn.Producer, error) {
 	for {
-		o, err := p.txns.InitProducerID(ctx, txn.Producer{TransactionalID: "x", ID: base.NoProducerID, Epoch: base.NoProducerEpoch}, 60_000)
+		o, err := s.txns.InitProducerID(ctx, txn.Producer{TransactionalID: "x", ID: base.NoProducerID, Epoch: base.NoProducerEpoch}, 60_000)
 		switch {
 		case err != nil:
 			return txn.Producer{}, err
@@ -202,9 +140,7 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 			x.partitions = append(x.partitions, p)
 		}
 	}
-	w.mu.Lock()
-	w.model = append(w.model, x)
-	w.mu.Unlock()
+	w.with(func() { w.model = append(w.model, x) })
 	for _, p := range x.partitions {
 		if err := w.append(ctx, p, number); err != nil {
 			return fmt.Errorf("append to t-%d: %w", p, err)
@@ -216,9 +152,9 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 		}
 	}
 	commit := w.rng.IntN(3) > 0
-	w.with(func(x *lossTxn) { x.asked = commit })
+	w.withLast(func(x *lossTxn) { x.asked = commit })
 	for {
-		o, err := w.txns.EndTxn(ctx, w.producer, commit, 2)
+		o, err := w.broker.txns.EndTxn(ctx, w.producer, commit, 2)
 		switch {
 		case err != nil:
 			return fmt.Errorf("end: %w", err)
@@ -231,7 +167,7 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 		default:
 			w.producer.ID, w.producer.Epoch = o.ID, o.Epoch
 		}
-		w.with(func(x *lossTxn) { x.acked = true })
+		w.withLast(func(x *lossTxn) { x.acked = true })
 		return nil
 	}
 }
@@ -239,7 +175,7 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 // begin adds a partition to the transaction.
 func (w *lossyTxns) begin(ctx context.Context, at base.TopicPartition) error {
 	for {
-		code, err := w.txns.AddPartitions(w.producer, []base.TopicPartition{at}, 2).Applied(ctx)
+		code, err := w.broker.txns.AddPartitions(w.producer, []base.TopicPartition{at}, 2).Applied(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -255,7 +191,7 @@ func (w *lossyTxns) begin(ctx context.Context, at base.TopicPartition) error {
 
 // append writes one record of the transaction, as a produce does.
 func (w *lossyTxns) append(ctx context.Context, partition int32, number int64) error {
-	p, ok := w.engine.Partition(base.TopicIDPartition{ID: w.topicID, Partition: partition})
+	p, ok := w.broker.engine.Partition(base.TopicIDPartition{ID: w.topicID, Partition: partition})
 	if !ok {
 		return errors.New("the partition is not there")
 	}
@@ -272,7 +208,7 @@ func (w *lossyTxns) append(ctx context.Context, partition int32, number int64) e
 	}
 	at, err := p.Append(ctx, batch, h, storage.AppendOptions{Verified: verified})
 	if err == nil && w.rng.IntN(2) == 0 {
-		err = w.engine.Wait(ctx, at.Sequence)
+		err = w.broker.engine.Wait(ctx, at.Sequence)
 	}
 	return err
 }
@@ -287,36 +223,33 @@ func (w *lossyTxns) commitOffset(ctx context.Context, number int64) error {
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Offset = number
 	topics := []group.CommitTopic{{Name: "t", ID: w.topicID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
-	done, err := w.groups.CommitTxnOffsets(group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}).Wait(ctx)
+	done, err := w.broker.groups.CommitTxnOffsets(group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}).Wait(ctx)
 	if err == nil && done.Code != nil {
 		err = done.Code
 	}
 	return err
 }
 
-// check opens an image, takes the transactional id anew, and compares what a reader of committed records sees with what is known.
-func (w *lossyTxns) check(image txnImage) error {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
-	defer cancel()
-	store := metadata.NewMemory()
-	if err := restoreMetadata(ctx, store, image.store); err != nil {
-		return err
-	}
-	p, err := openParts(ctx, w.cfg, image.fs, store)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.close() }()
-	if _, err := p.take(ctx); err != nil {
+// checkTxns takes the transactional id anew, and compares what a reader of committed records sees with what is known.
+func (w *lossyTxns) checkTxns(ctx context.Context, s *Server, known []lossTxn) error {
+	if _, err := s.take(ctx); err != nil {
 		return fmt.Errorf("take the transactional id: %w", err)
 	}
 	seen := make(map[int32][]int64)
 	for partition := range int32(3) {
-		if seen[partition], err = p.committedNumbers(w.topicID, partition); err != nil {
+		records, err := s.committed(w.topicID, partition)
+		if err != nil {
 			return fmt.Errorf("t-%d: %w", partition, err)
 		}
+		for _, r := range records {
+			var number int64
+			if _, err := fmt.Sscanf(string(r.Value), "%d.", &number); err != nil {
+				return err
+			}
+			seen[partition] = append(seen[partition], number)
+		}
 	}
-	fetched, err := p.groups.FetchOffsets("g", nil, -1, []group.FetchTopic{{Name: "t", ID: w.topicID, Partitions: []int32{0}}}, true).Wait(ctx)
+	fetched, err := s.groups.FetchOffsets("g", nil, -1, []group.FetchTopic{{Name: "t", ID: w.topicID, Partitions: []int32{0}}}, true).Wait(ctx)
 	if err != nil {
 		return err
 	}
@@ -325,7 +258,7 @@ func (w *lossyTxns) check(image txnImage) error {
 		return fmt.Errorf("the committed offset: %w", kerr.ErrorForCode(at.ErrorCode))
 	}
 	last := int64(-1) // the newest transaction there is that committed an offset
-	for i, x := range image.after {
+	for i, x := range known {
 		there := 0
 		for _, partition := range x.partitions {
 			if slices.Contains(seen[partition], int64(i)) {
@@ -333,7 +266,7 @@ func (w *lossyTxns) check(image txnImage) error {
 			}
 		}
 		whole := there == len(x.partitions)
-		committed := i < len(image.before) && image.before[i].acked && image.before[i].asked
+		committed := x.acked && x.asked
 		switch {
 		case committed && !whole:
 			return fmt.Errorf("transaction %d was committed, and is in %d of %d partitions: %v", i, there, len(x.partitions), seen)
@@ -353,25 +286,26 @@ func (w *lossyTxns) check(image txnImage) error {
 	return nil
 }
 
-// committedNumbers are the transactions of which a reader of committed records sees something in a partition where nothing is open.
-func (p *parts) committedNumbers(topic base.TopicID, partition int32) (numbers []int64, err error) {
-	log, ok := p.engine.Partition(base.TopicIDPartition{ID: topic, Partition: partition})
+// committed are the records that a reader of committed records sees in a partition. It is an error if something is open.
+func (s *Server) committed(topic base.TopicID, partition int32) (records []record.Record, err error) {
+	log, ok := s.engine.Partition(base.TopicIDPartition{ID: topic, Partition: partition})
 	if !ok {
 		return nil, errors.New("the partition is not there")
 	}
-	if o := log.Offsets(); o.LastStable != o.HighWatermark {
+	o := log.Offsets()
+	if o.LastStable != o.HighWatermark {
 		return nil, fmt.Errorf("something is open: last stable offset %d, high watermark %d", o.LastStable, o.HighWatermark)
 	}
-	for from := base.Offset(0); ; {
-		s, err := log.Read(from, storage.ReadOptions{MaxBytes: 3000, AtLeastOne: true, Upto: storage.LastStable})
-		if err != nil || s.Len() == 0 {
-			return numbers, err
+	for from := o.LogStart; ; {
+		slice, err := log.Read(from, storage.ReadOptions{MaxBytes: 3000, AtLeastOne: true, Upto: storage.LastStable})
+		if err != nil || slice.Len() == 0 {
+			return records, err
 		}
-		aborted, err := log.Aborted(s, from)
+		aborted, err := log.Aborted(slice, from)
 		if err != nil {
 			return nil, err
 		}
-		b, err := s.Bytes()
+		b, err := slice.Bytes()
 		if err != nil {
 			return nil, err
 		}
@@ -391,11 +325,7 @@ func (p *parts) committedNumbers(topic base.TopicID, partition int32) (numbers [
 				if err != nil {
 					return nil, err
 				}
-				var number int64
-				if _, err := fmt.Sscanf(string(r.Value), "%d.", &number); err != nil {
-					return nil, err
-				}
-				numbers = append(numbers, number)
+				records = append(records, r)
 			}
 		}
 	}
