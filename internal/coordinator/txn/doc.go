@@ -26,8 +26,9 @@
 //
 // InitProducerId raises the epoch and so fences the former producer of the id. With transaction version 2 every end of a transaction
 // raises it too, before the markers are written: a marker's epoch is above that of the records that it ends, so that a request or a marker
-// that is late or repeated never meets a later transaction. Aborting somebody else's transaction (a timeout, InitProducerId while one is
-// open) raises it once more, to fence. An id whose epochs are used up (32766) goes on with a new producer id. Which version a transaction
+// that is late or repeated never meets a later transaction. An abort that the producer has not asked for (a timeout, InitProducerId while one
+// is open) raises it with either version, which fences whoever goes on as if nothing had happened; a producer that tells InitProducerId
+// the epoch it had goes on with the next (KIP-360, KIP-588). An id whose epochs are used up (32766) goes on with a new producer id. Which version a transaction
 // has is told by the client's requests: EndTxn v5, Produce v12, TxnOffsetCommit v5 and later are of version 2.
 //
 // # Markers

@@ -109,13 +109,16 @@ func (m *Machine) end(fx *coordinator.Effects, t *transaction) {
 	fx.After(func() { m.env.End(e) })
 }
 
-// fence aborts an open transaction on behalf of somebody else than its producer, who is fenced by a higher epoch.
+// fence aborts an open transaction that its producer has not asked to end. The epoch goes up, with version 2 as by every end. The producer,
+// if it is alive and says which epoch it had, may go on with the next (KIP-360, KIP-588).
 func (m *Machine) fence(fx *coordinator.Effects, t *transaction) {
 	n := t.next(fx.Now.UnixMilli())
-	if n.epoch < math.MaxInt16 && !plant.On(plant.LaggardUnfenced) {
-		n.epoch++
+	if n.version < epochBumps {
+		n.lastEpoch = n.epoch
+		if n.epoch < math.MaxInt16 && !plant.On(plant.LaggardUnfenced) {
+			n.epoch++
+		}
 	}
-	n.lastEpoch = base.NoProducerEpoch
 	m.prepare(fx, n, prepareAbort)
 }
 
