@@ -112,7 +112,7 @@ var (
 	errInternalTopic       = refuse(kerr.InvalidTopicException, "Cannot append to an internal topic.")
 	errZstdTooEarly        = refuse(kerr.UnsupportedCompressionType, "Produce requests below version %d may not use ZStandard compression.", zstdVersion)
 	errNotEnoughReplicas   = refuse(kerr.NotEnoughReplicas, "There are fewer in-sync replicas than min.insync.replicas.")
-	errNoTransaction       = refuse(kerr.InvalidTxnState, "The producer has no transaction here.")
+	errNoTransaction       = refuse(kerr.InvalidTxnState, "Partition was not added to the transaction")
 	errNoTransactionalID   = refuse(kerr.TransactionalIDAuthorizationFailed, "A transactional batch needs a transactional id.")
 	errFencedLeaderEpoch   = refuse(kerr.FencedLeaderEpoch, "The leader epoch in the request is older than the broker's.")
 	errUnknownLeaderEpoch  = refuse(kerr.UnknownLeaderEpoch, "The leader epoch in the request is newer than the broker's.")

@@ -293,6 +293,9 @@ func (p *producing) encode(to *kmsg.ProduceResponseTopic, partition int32, topic
 	if errors.As(r.err, &fault) && len(r.recordErrors) > 0 {
 		out.ErrorMessage = kmsg.StringPtr(fault.Message)
 	}
+	if errors.Is(r.err, errNoTransaction) || errors.Is(r.err, errTxnBusy) || errors.Is(r.err, errTwoProducers) { // Kafka says so in words
+		out.ErrorMessage = messageOf(r.err)
+	}
 	for _, re := range r.recordErrors {
 		e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
 		e.RelativeOffset, e.ErrorMessage = re.BatchIndex, kmsg.StringPtr(re.Message)

@@ -66,6 +66,10 @@ func (p *producing) verifyTxns(ctx context.Context, view *view) {
 	if len(ask) == 0 {
 		return
 	}
+	if producer.TransactionalID == "" {
+		p.refuseTxns(errEmptyTransactionalID)
+		return
+	}
 	var codes []error
 	var err error
 	if p.req.version >= implicitVersion {
@@ -82,7 +86,7 @@ func (p *producing) verifyTxns(ctx context.Context, view *view) {
 	}
 }
 
-var errTwoProducers = refuse(kerr.InvalidProducerIDMapping, "Transactional records contained more than one producer ID.")
+var errTwoProducers = refuse(kerr.InvalidProducerIDMapping, "Transactional records contained more than one producer ID")
 
 func (p *producing) refuseTxns(err error) {
 	for i := range p.txns {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"regexp"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,8 +18,9 @@ import (
 // AddPartitionsToTxn v0–5 (key 24), AddOffsetsToTxn v0–4 (25), EndTxn v0–5 (26): a producer's transaction.
 //
 //   - The requests are judged by the transactional id's state machine: see the methods of txn.Machine.
-//   - AddPartitionsToTxn is all or nothing: where a partition does not exist the others are OPERATION_NOT_ATTEMPTED. v4 takes several
-//     transactions, and may ask only whether the partitions are part of them (KIP-890); then each partition has its own answer.
+//   - AddPartitionsToTxn is all or nothing: where a partition does not exist the others are OPERATION_NOT_ATTEMPTED. v4, which brokers send,
+//     takes several transactions and internal topics, and may ask only whether the partitions are part of them (KIP-890); then each partition
+//     has its own answer. Clients get TOPIC_AUTHORIZATION_FAILED for internal topics.
 //   - v2 of each says PRODUCER_FENCED where earlier ones say INVALID_PRODUCER_EPOCH.
 //   - EndTxn v5 tells the producer's epoch from now on, which a transaction of version 2 has raised (KIP-890). The answer leaves when the
 //     decision is durable; the markers follow.
@@ -109,14 +111,14 @@ func txnTopics[T kmsg.AddPartitionsToTxnRequestTopic | kmsg.AddPartitionsToTxnRe
 type addingPartitions struct {
 	topics   []txnTopic
 	refused  error // of the whole
-	unknown  map[base.TopicPartition]bool
+	bad      map[base.TopicPartition]*kerr.Error
 	added    *coordinator.Call[*kerr.Error]
 	verified *coordinator.Call[txn.Verified]
 }
 
 // startAdding queues one transaction of an AddPartitionsToTxn.
 func (a *API) startAdding(p txn.Producer, topics []txnTopic, verifyOnly bool, version int16) *addingPartitions {
-	w := &addingPartitions{topics: topics, unknown: map[base.TopicPartition]bool{}}
+	w := &addingPartitions{topics: topics, bad: map[base.TopicPartition]*kerr.Error{}}
 	if p.TransactionalID == "" {
 		w.refused = errEmptyTransactionalID
 		return w
@@ -124,16 +126,21 @@ func (a *API) startAdding(p txn.Producer, topics []txnTopic, verifyOnly bool, ve
 	view := a.view()
 	var partitions []base.TopicPartition
 	for _, t := range topics {
+		topic, _ := view.topic(t.name)
+		barred := topic != nil && topic.topic.Internal && version < transactionVersion2 && !verifyOnly
 		for _, index := range t.partitions {
 			at := base.TopicPartition{Topic: t.name, Partition: index}
-			if _, err := view.partition(t.name, index); err != nil {
-				w.unknown[at] = true
+			switch _, err := view.partition(t.name, index); {
+			case barred:
+				w.bad[at] = kerr.TopicAuthorizationFailed
+			case err != nil:
+				w.bad[at] = kerr.UnknownTopicOrPartition
 			}
 			partitions = append(partitions, at)
 		}
 	}
 	switch {
-	case len(w.unknown) > 0:
+	case len(w.bad) > 0:
 	case verifyOnly:
 		w.verified = a.txns.Verify(p, partitions)
 	default:
@@ -164,10 +171,10 @@ func (w *addingPartitions) wait(ctx context.Context, codeOf func(error) int16) [
 	for i, t := range w.topics {
 		codes[i] = make([]int16, len(t.partitions))
 		for j, index := range t.partitions {
-			switch {
-			case w.unknown[base.TopicPartition{Topic: t.name, Partition: index}]:
-				codes[i][j] = kerr.UnknownTopicOrPartition.Code
-			case len(w.unknown) > 0:
+			switch bad := w.bad[base.TopicPartition{Topic: t.name, Partition: index}]; {
+			case bad != nil:
+				codes[i][j] = bad.Code
+			case len(w.bad) > 0:
 				codes[i][j] = kerr.OperationNotAttempted.Code
 			case all == 0 && w.verified != nil && verified.Partitions[n] != nil:
 				codes[i][j] = verified.Partitions[n].Code
@@ -203,11 +210,8 @@ func (a *API) addGroup(ctx context.Context, p txn.Producer, group string, versio
 
 // groupPartition is where the offsets of a group are.
 func (a *API) groupPartition(ctx context.Context, p txn.Producer, id string) (base.TopicPartition, error) {
-	switch {
-	case p.TransactionalID == "":
+	if p.TransactionalID == "" {
 		return base.TopicPartition{}, errEmptyTransactionalID
-	case id == "":
-		return base.TopicPartition{}, errNoGroup
 	}
 	if err := a.groups.Ensure(ctx); err != nil {
 		a.logger.Warn("the group coordinator's topic could not be created", "err", err)
@@ -295,7 +299,7 @@ func (a *API) listTransactions(_ context.Context, c *call, req *kmsg.ListTransac
 		filter.LongerThan = req.DurationFilterMillis
 	}
 	for _, s := range req.StateFilters {
-		if !txn.KnownState(s) {
+		if !txn.KnownState(s) && !slices.Contains(resp.UnknownStateFilters, s) {
 			resp.UnknownStateFilters = append(resp.UnknownStateFilters, s)
 		}
 	}
@@ -344,6 +348,9 @@ func (a *API) writeTxnMarkers(ctx context.Context, c *call, req *kmsg.WriteTxnMa
 			CoordinatorEpoch: m.CoordinatorEpoch, TransactionVersion: int16(m.TransactionVersion),
 		}
 		for _, t := range m.Topics {
+			if len(t.Partitions) == 0 {
+				continue
+			}
 			topic := kmsg.NewWriteTxnMarkersResponseMarkerTopic()
 			topic.Topic = t.Topic
 			topic.Partitions = make([]kmsg.WriteTxnMarkersResponseMarkerTopicPartition, len(t.Partitions))
@@ -359,7 +366,9 @@ func (a *API) writeTxnMarkers(ctx context.Context, c *call, req *kmsg.WriteTxnMa
 			}
 			out.Topics = append(out.Topics, topic)
 		}
-		resp.Markers = append(resp.Markers, out)
+		if len(out.Topics) > 0 { // Kafka does not answer for a marker that goes nowhere
+			resp.Markers = append(resp.Markers, out)
+		}
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		for _, w := range wait {

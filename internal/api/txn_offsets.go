@@ -17,7 +17,7 @@ import (
 //     AddOffsetsToTxn, which is verified; v5 adds it (KIP-890).
 //   - Each partition is answered for itself, as by OffsetCommit; an error of the transaction or the group is that of each of its
 //     partitions.
-//   - v2 adds leader epochs (KIP-320), v3 the member that commits, which is checked (KIP-447), v5 TRANSACTION_ABORTABLE.
+//   - v2 adds leader epochs (KIP-320), v3 the member that commits, which is checked (KIP-447), v4 TRANSACTION_ABORTABLE.
 func (a *API) txnOffsetCommit(_ context.Context, c *call, req *kmsg.TxnOffsetCommitRequest) (wire.Pending, error) {
 	if req.Version < 3 {
 		req.Generation, req.MemberID, req.InstanceID = -1, "", nil
@@ -72,6 +72,9 @@ func (a *API) txnOffsetCommit(_ context.Context, c *call, req *kmsg.TxnOffsetCom
 func (a *API) commitTxnOffsets(ctx context.Context, req *kmsg.TxnOffsetCommitRequest, topics []group.CommitTopic) (group.Committed, error) {
 	p := producerOf(req.TransactionalID, req.ProducerID, req.ProducerEpoch)
 	commit := group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}
+	if req.Group == "" {
+		return group.Committed{}, errNoGroup
+	}
 	at, err := a.groupPartition(ctx, p, req.Group)
 	if err != nil {
 		return group.Committed{}, err
@@ -89,7 +92,7 @@ func (a *API) commitTxnOffsets(ctx context.Context, req *kmsg.TxnOffsetCommitReq
 		}
 	}
 	if err != nil {
-		return group.Committed{}, unverified(err, req.Version >= 5)
+		return group.Committed{}, unverified(err, req.Version >= 4)
 	}
 	return a.groups.CommitTxnOffsets(commit).Wait(ctx)
 }

@@ -237,7 +237,8 @@ func TestOffsetsOfATransaction(t *testing.T) {
 		p := ask[*kmsg.OffsetFetchResponse](c.testClient, req).Groups[0].Topics[0].Partitions[0]
 		return p.Offset, p.ErrorCode
 	}
-	c.want("commit without AddOffsetsToTxn, v4", commit(4, 1, ""), kerr.InvalidTxnState)
+	c.want("commit without AddOffsetsToTxn, v3", commit(3, 1, ""), kerr.InvalidTxnState)
+	c.want("commit without AddOffsetsToTxn, v4", commit(4, 1, ""), kerr.TransactionAbortable)
 	c.want("too much metadata", commit(5, 1, string(make([]byte, 5000))), kerr.OffsetMetadataTooLarge)
 	c.want("commit", commit(5, 7, "m"), nil)
 	if _, code := fetch(); code != kerr.UnstableOffsetCommit.Code {

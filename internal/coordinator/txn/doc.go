@@ -51,4 +51,12 @@
 //
 // All transactional ids of a broker share one budget of bytes (Config.MaxBytes): past it new ids and partitions are refused with
 // COORDINATOR_NOT_AVAILABLE, which clients try again. A transaction lasts transaction.max.timeout.ms at most.
+//
+// # Where it differs from Kafka on purpose
+//
+//   - EndTxn v5 of who was fenced out of a transaction of the former version is PRODUCER_FENCED. Kafka takes it for a retry, whatever raised
+//     the epoch, and may tell it the epoch of its successor.
+//   - TxnOffsetCommit asks each time whether the producer is that of the transactional id. Kafka does not while the producer has offsets
+//     pending.
+//   - AddPartitionsToTxn v4 about no transaction at all is answered; Kafka never does.
 package txn
