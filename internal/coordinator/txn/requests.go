@@ -67,13 +67,13 @@ func (m *Machine) InitProducerID(fx *coordinator.Effects, p Producer, timeout in
 	}
 	n := t.next(fx.Now.UnixMilli())
 	switch {
-	case exhausted(t.epoch) && (!expects || p.Epoch == t.epoch):
+	case exhausted(t.epoch) && (!expects || p.Epoch == t.epoch || t.epoch == math.MaxInt16 && p.Epoch == t.lastEpoch):
 		if fresh == base.NoProducerID {
 			return Outcome{needsID: true}
 		}
 		n.producerID, n.epoch, n.lastEpoch = fresh, 0, base.NoProducerEpoch
 		if expects {
-			n.lastEpoch = t.epoch
+			n.lastEpoch = p.Epoch
 		}
 	case !expects:
 		n.epoch, n.lastEpoch = t.epoch+1, base.NoProducerEpoch
