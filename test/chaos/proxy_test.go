@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -24,6 +25,7 @@ type proxy struct {
 
 	delay   atomic.Int64 // of each answer, in nanoseconds
 	swallow atomic.Int64 // how many answers are still to be lost, each with its connection
+	catch   atomic.Pointer[catch]
 
 	mu     sync.Mutex // guards the fields below
 	links  map[*link]bool
@@ -76,6 +78,52 @@ func (p *proxy) cut() {
 // loseAnswers lets the next n answers be lost, each with its connection: what they answer was done, and their client does not know it.
 func (p *proxy) loseAnswers(n int) { p.swallow.Store(int64(n)) }
 
+// catch is what befalls requests of one kind.
+type catch struct {
+	key    int16        // of the API
+	losses atomic.Int64 // how many of them are still to be lost, each with its connection
+	first  chan []byte  // gets the first of them, lost or not
+}
+
+// catches lets the next n requests of an API be lost, each with its connection, and returns where the first of them can be had, be it lost
+// or, with n = 0, carried on. It ends whatever an earlier call began.
+func (p *proxy) catches(key int16, n int64) <-chan []byte {
+	c := &catch{key: key, first: make(chan []byte, 1)}
+	c.losses.Store(n)
+	p.catch.Store(c)
+	return c.first
+}
+
+// asking is what happens to a request before it goes on.
+func (p *proxy) asking(request []byte) error {
+	c := p.catch.Load()
+	if c == nil || len(request) < 6 || int16(binary.BigEndian.Uint16(request[4:])) != c.key {
+		return nil
+	}
+	select {
+	case c.first <- request:
+	default:
+	}
+	if c.losses.Load() > 0 && c.losses.Add(-1) >= 0 {
+		return errLost
+	}
+	return nil
+}
+
+// deliver hands the broker a request that was caught, as a network does that had kept it, and returns the answer, which no client sees.
+func (p *proxy) deliver(ctx context.Context, request []byte) ([]byte, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.target)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := conn.Write(request); err != nil {
+		return nil, err
+	}
+	return frame(conn)
+}
+
 func (p *proxy) accept() {
 	for {
 		client, err := p.ln.Accept()
@@ -102,7 +150,7 @@ func (p *proxy) carry(client net.Conn) {
 	var ways sync.WaitGroup
 	ways.Go(func() {
 		defer l.cut()
-		frames(client, broker, func() error { return nil })
+		frames(client, broker, p.asking)
 	})
 	ways.Go(func() {
 		defer l.cut()
@@ -114,10 +162,10 @@ func (p *proxy) carry(client net.Conn) {
 	p.mu.Unlock()
 }
 
-var errLost = errors.New("the answer is lost")
+var errLost = errors.New("the frame is lost")
 
 // answering is what happens to an answer before it goes on.
-func (p *proxy) answering() error {
+func (p *proxy) answering([]byte) error {
 	if p.swallow.Load() > 0 && p.swallow.Add(-1) >= 0 {
 		return errLost
 	}
@@ -126,25 +174,31 @@ func (p *proxy) answering() error {
 }
 
 // frames carries whole frames until either side ends or before refuses one.
-func frames(from io.Reader, to io.Writer, before func() error) {
+func frames(from io.Reader, to io.Writer, before func(frame []byte) error) {
 	for {
-		frame := make([]byte, 4)
-		if _, err := io.ReadFull(from, frame); err != nil {
-			return
-		}
-		size := binary.BigEndian.Uint32(frame)
-		if size > maxProxyFrame {
-			return
-		}
-		frame = append(frame, make([]byte, size)...)
-		if _, err := io.ReadFull(from, frame[4:]); err != nil {
-			return
-		}
-		if before() != nil {
+		frame, err := frame(from)
+		if err != nil || before(frame) != nil {
 			return
 		}
 		if _, err := to.Write(frame); err != nil {
 			return
 		}
 	}
+}
+
+var errLongFrame = errors.New("the frame is longer than any of ours")
+
+// frame reads a whole frame, its length included.
+func frame(from io.Reader) ([]byte, error) {
+	frame := make([]byte, 4)
+	if _, err := io.ReadFull(from, frame); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(frame)
+	if size > maxProxyFrame {
+		return nil, errLongFrame
+	}
+	frame = append(frame, make([]byte, size)...)
+	_, err := io.ReadFull(from, frame[4:])
+	return frame, err
 }

@@ -59,6 +59,22 @@ type transactions struct {
 
 func startTransactions(ctx context.Context, t *testing.T, addr string, seed uint64) *transactions {
 	t.Helper()
+	w, _ := followTransactions(ctx, t, addr)
+	for id := range txnSenders {
+		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
+		w.senders.Go(func() { w.sendAll(ctx, t, fmt.Sprintf("sender-%d", id), random) })
+	}
+	for id := range txnProcessors {
+		random := rand.New(rand.NewPCG(seed, uint64(id+100)))
+		w.senders.Go(func() { w.processAll(ctx, t, fmt.Sprintf("processor-%d", id), random) })
+	}
+	return w
+}
+
+// followTransactions is the workload without anybody who sends: the topics, and consumers that read committed records of them. The context
+// is that of those who read.
+func followTransactions(ctx context.Context, t *testing.T, addr string) (*transactions, context.Context) {
+	t.Helper()
 	w := &transactions{queue: queue{addr: addr, history: newRecorder(), stop: make(chan struct{})}}
 	client, err := kgo.NewClient(impatient(addr)...)
 	if err != nil {
@@ -76,18 +92,10 @@ func startTransactions(ctx context.Context, t *testing.T, addr string, seed uint
 		leave()
 		w.readers.Wait()
 	})
-	for id := range txnSenders {
-		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
-		w.senders.Go(func() { w.sendAll(ctx, t, fmt.Sprintf("sender-%d", id), random) })
-	}
-	for id := range txnProcessors {
-		random := rand.New(rand.NewPCG(seed, uint64(id+100)))
-		w.senders.Go(func() { w.processAll(ctx, t, fmt.Sprintf("processor-%d", id), random) })
-	}
 	for range 2 {
 		w.readers.Go(func() { w.follow(reading, t, nil) })
 	}
-	return w
+	return w, reading
 }
 
 // stopping is a context that ends when the senders are told to stop.

@@ -16,6 +16,7 @@ var rows = []row{
 	{name: "sigkill", pkg: "test/chaos", test: "TestKillNineLosesNothing"},
 	{name: "history-queue", pkg: "test/chaos", test: "TestQueueHistories"},
 	{name: "history-transactions", pkg: "test/chaos", test: "TestTransactionHistories"},
+	{name: "late-end", pkg: "test/chaos", test: "TestLateEndsEndNothingElse"},
 	{name: "power-loss-ext4", pkg: "test/chaos", test: "TestPowerLossOnExt4"},
 	{name: "power-loss-xfs", pkg: "test/chaos", test: "TestPowerLossOnXFS"},
 	{name: "blocks", pkg: "test/chaos", test: "TestEveryFlushIsACut"},
