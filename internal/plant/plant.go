@@ -155,6 +155,22 @@ const (
 	NotFenced Bug = "not-fenced"
 	// LaggardUnfenced aborts a transaction that took too long, or that a successor finds open, without fencing its producer.
 	LaggardUnfenced Bug = "laggard-unfenced"
+	// GenerationKept begins a rebalance of a classic group without a new generation.
+	GenerationKept Bug = "generation-kept"
+	// PartitionTwice gives a partition to a member of a consumer group before its former one has given it back.
+	PartitionTwice Bug = "partition-twice"
+	// SilenceGivesBack takes it that a member of a consumer group has given back its partitions if it does not say which it has.
+	SilenceGivesBack Bug = "silence-gives-back"
+	// LeaverKeeps does not assign the partitions of a member that left a consumer group.
+	LeaverKeeps Bug = "leaver-keeps"
+	// TargetOfLeaver leaves the target assignment of a member that left a consumer group.
+	TargetOfLeaver Bug = "target-of-leaver"
+	// TargetLost leaves the target assignments of a consumer group out of snapshots.
+	TargetLost Bug = "target-lost"
+	// EpochAhead has the epoch of a consumer group one too high in snapshots.
+	EpochAhead Bug = "epoch-ahead"
+	// StaticUnfenced takes the heartbeat of a static member that was replaced for one of its successor.
+	StaticUnfenced Bug = "static-unfenced"
 )
 
 // Bugs lists all of them.
@@ -169,4 +185,5 @@ var Bugs = []Bug{
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
 	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned,
 	EpochKept, AbortDecided, EndForgotten, EndedTwice, MarkerOfFormerEpoch, MarkerGivenUp, LateEndTaken, NotFenced, LaggardUnfenced,
+	GenerationKept, PartitionTwice, SilenceGivesBack, LeaverKeeps, TargetOfLeaver, TargetLost, EpochAhead, StaticUnfenced,
 }

@@ -99,6 +99,14 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.LateEndTaken:             {{"coordinator-transactions", 600}, {"late-end", 12}},
 	plant.NotFenced:                {{"coordinator-transactions", 600}},
 	plant.LaggardUnfenced:          {{"coordinator-transactions", 600}},
+	plant.GenerationKept:           {{"coordinator", 400}},
+	plant.PartitionTwice:           {{"coordinator", 400}},
+	plant.SilenceGivesBack:         {{"coordinator", 400}},
+	plant.LeaverKeeps:              {{"coordinator", 400}},
+	plant.TargetOfLeaver:           {{"coordinator", 400}},
+	plant.TargetLost:               {{"coordinator", 400}},
+	plant.EpochAhead:               {{"coordinator", 400}},
+	plant.StaticUnfenced:           {{"coordinator", 400}},
 }
 
 // namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // state is the state of a classic group; see the package comment for the transitions.
@@ -275,7 +276,9 @@ func (g *classicGroup) elect() bool {
 
 // nextGeneration ends the join phase.
 func (g *classicGroup) nextGeneration(now int64) {
-	g.generation++
+	if !plant.On(plant.GenerationKept) {
+		g.generation++
+	}
 	if len(g.members) > 0 {
 		chosen := g.choose()
 		g.protocol = &chosen

@@ -9,6 +9,7 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // consumerGroup implements group.
@@ -125,7 +126,11 @@ func (g *consumerGroup) cancelTimers(fx *coordinator.Effects, member string) {
 
 func (g *consumerGroup) snapshot(emit func(key, value []byte)) {
 	members := slices.Sorted(maps.Keys(g.members))
-	emit(consumerGroupKey(g.id), encodeConsumerGroup(g))
+	epoch := g.epoch
+	if plant.On(plant.EpochAhead) {
+		epoch++
+	}
+	emit(consumerGroupKey(g.id), encodeGroupEpoch(epoch, g.hash))
 	for _, id := range members {
 		emit(consumerMemberKey(g.id, id), encodeConsumerMember(g.members[id]))
 	}
@@ -133,7 +138,9 @@ func (g *consumerGroup) snapshot(emit func(key, value []byte)) {
 		emit(regexKey(g.id, regex), encodeRegex(g.regexes[regex]))
 	}
 	for _, id := range slices.Sorted(maps.Keys(g.target)) {
-		emit(targetKey(g.id, id), encodeTarget(g.target[id]))
+		if !plant.On(plant.TargetLost) {
+			emit(targetKey(g.id, id), encodeTarget(g.target[id]))
+		}
 	}
 	emit(targetMetadataKey(g.id), encodeTargetMetadata(g.targetEpoch, g.targetAt))
 	for _, id := range members {

@@ -12,6 +12,7 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group/assignor"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // maxName is the longest name that a record's key can hold.
@@ -206,6 +207,9 @@ func (m *Machine) findMember(g *consumerGroup, req *kmsg.ConsumerGroupHeartbeatR
 		}
 		return j, nil
 	}
+	if there != nil && plant.On(plant.StaticUnfenced) {
+		j.id = there.id
+	}
 	if refused := g.checkInstance(there, j.id, *j.instance); refused != nil {
 		return j, refused
 	}
@@ -331,7 +335,9 @@ func (m *Machine) replaceMember(fx *coordinator.Effects, g *consumerGroup, forme
 func (m *Machine) removeMember(fx *coordinator.Effects, g *consumerGroup, id string) {
 	g.cancelTimers(fx, id)
 	fx.Append(currentKey(g.id, id), nil)
-	fx.Append(targetKey(g.id, id), nil)
+	if !plant.On(plant.TargetOfLeaver) {
+		fx.Append(targetKey(g.id, id), nil)
+	}
 	fx.Append(consumerMemberKey(g.id, id), nil)
 }
 
@@ -495,7 +501,7 @@ func (m *Machine) fence(fx *coordinator.Effects, g *consumerGroup, members []*co
 	for _, mb := range members {
 		m.forgetRegex(fx, g, mb.regex)
 	}
-	m.bump(fx, g, true)
+	m.bump(fx, g, !plant.On(plant.LeaverKeeps))
 }
 
 func ownedPartitions(topics []kmsg.ConsumerGroupHeartbeatRequestTopic) *holder {

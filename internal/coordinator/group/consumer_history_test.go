@@ -18,17 +18,29 @@ import (
 //   - a partition is with one member at most: nobody is told that it has one while another, who is still a member, was told so and has
 //     not given it back;
 //   - the epoch that a member is told never goes down while it is a member;
-//   - what the group keeps in step with its members is what they add up to.
+//   - a static member that was replaced is refused;
+//   - what the group keeps in step with its members is what they add up to;
+//   - once all is quiet every partition comes to be with one of those who still report.
 
 // consumerClient is a client of the consumer protocol, in the group c, with one heartbeat under way at most.
 type consumerClient struct {
 	name     string
 	member   string
 	lives    int // how often it started
+	accepted int // the last of its lives that was told that it is a member
 	instance *string
-	epoch    int32 // 0: not a member
-	owned    map[place]bool
+	epoch    int32          // 0: not a member
+	told     map[place]bool // what it is to have
+	owned    map[place]bool // what it has: it gives back in its own time
 	busy     bool
+	last     *kmsg.ConsumerGroupHeartbeatRequest // that it sent as a member
+}
+
+// lateHeartbeat is the last one of a client's life, which comes again in a later one.
+type lateHeartbeat struct {
+	client *consumerClient
+	life   int
+	req    *kmsg.ConsumerGroupHeartbeatRequest
 }
 
 // place is a partition of a topic.
@@ -50,8 +62,34 @@ func (h *historian) newConsumers() {
 
 // restartConsumer is a client that starts anew, under a new member id, and knows nothing.
 func (h *historian) restartConsumer(c *consumerClient) {
+	if c.instance != nil && c.last != nil {
+		h.late = append(h.late, lateHeartbeat{c, c.lives, c.last})
+	}
 	h.lastID++
-	*c = consumerClient{name: c.name, instance: c.instance, member: fmt.Sprintf("%s-%d", c.name, h.lastID), lives: c.lives + 1, owned: map[place]bool{}}
+	*c = consumerClient{name: c.name, instance: c.instance, member: fmt.Sprintf("%s/%d", c.name, h.lastID), lives: c.lives + 1, accepted: c.accepted}
+	c.hasNothing()
+}
+
+func (c *consumerClient) hasNothing() { c.epoch, c.told, c.owned = 0, nil, map[place]bool{} }
+
+// giveBack is what a client does some time after it was told that it has less than before.
+func (c *consumerClient) giveBack() {
+	maps.DeleteFunc(c.owned, func(at place, _ bool) bool { return !c.told[at] })
+}
+
+// heartbeat is what all heartbeats of a client have in common.
+func (c *consumerClient) heartbeat() *kmsg.ConsumerGroupHeartbeatRequest {
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Version, req.Group, req.MemberID, req.MemberEpoch, req.InstanceID, req.RebalanceTimeoutMillis = 1, "c", c.member, c.epoch, c.instance, -1
+	return req
+}
+
+// says has a heartbeat tell what the client has.
+func (c *consumerClient) says(req *kmsg.ConsumerGroupHeartbeatRequest) {
+	req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	for p := range c.owned {
+		req.Topics = append(req.Topics, kmsg.ConsumerGroupHeartbeatRequestTopic{TopicID: p.topic, Partitions: []int32{p.partition}})
+	}
 }
 
 // report has a client send the heartbeat that it might send next.
@@ -62,8 +100,14 @@ func (h *historian) report(c *consumerClient) {
 		}
 		return
 	}
-	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-	req.Version, req.Group, req.MemberID, req.MemberEpoch, req.InstanceID, req.RebalanceTimeoutMillis = 1, "c", c.member, c.epoch, c.instance, -1
+	if c.epoch == 0 && h.pick(2) == 0 {
+		h.restartConsumer(c) // one that left comes back as another
+	}
+	if h.pick(4) == 0 {
+		c.giveBack()
+	}
+	gives := !maps.Equal(c.owned, c.told)
+	req := c.heartbeat()
 	subscribe := func() {
 		switch h.pick(4) {
 		case 0:
@@ -83,20 +127,26 @@ func (h *historian) report(c *consumerClient) {
 		subscribe()
 	case n < 5:
 		req.ServerAssignor = ptr([]string{"uniform", "range"}[h.pick(2)])
-	case n < 7:
+	case n < 7, gives && n < 15:
 		says = false
-	case n < 8:
-		c.epoch, req.MemberEpoch = 0, leaveEpoch
+	case n < 8, c.instance != nil && n < 10:
+		c.hasNothing() // it is without them before it says so
+		req.MemberEpoch = leaveEpoch
 		if c.instance != nil && h.pick(2) == 0 {
 			req.MemberEpoch = leaveStaticEpoch
 		}
-		c.owned = map[place]bool{} // it is without them before it says so
 	}
 	if says {
-		req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-		for p := range c.owned {
-			req.Topics = append(req.Topics, kmsg.ConsumerGroupHeartbeatRequestTopic{TopicID: p.topic, Partitions: []int32{p.partition}})
-		}
+		c.says(req)
+	}
+	h.send(c, req)
+}
+
+// send sends a client's heartbeat.
+func (h *historian) send(c *consumerClient, req *kmsg.ConsumerGroupHeartbeatRequest) {
+	if req.MemberEpoch > 0 {
+		again := *req
+		c.last = &again
 	}
 	c.busy = true
 	life := c.lives
@@ -111,10 +161,25 @@ func (h *historian) report(c *consumerClient) {
 		case "ok":
 			h.reported(c, resp)
 		case "FENCED_MEMBER_EPOCH", "UNKNOWN_MEMBER_ID", "FENCED_INSTANCE_ID", "GROUP_ID_NOT_FOUND":
-			c.epoch, c.owned = 0, map[place]bool{}
+			c.hasNothing()
 		case "UNRELEASED_INSTANCE_ID":
 		default:
 			h.failf("%s: %s %s", c.name, code, deref(resp.ErrorMessage))
+		}
+	})
+}
+
+// repeat has a heartbeat of a static member come that was under way until its client had started anew.
+func (h *historian) repeat() {
+	if len(h.late) == 0 {
+		return
+	}
+	was := h.late[len(h.late)-1-h.pick(min(len(h.late), 3))]
+	c, replaced := was.client, was.client.accepted > was.life
+	again := *was.req
+	expectEither(h.runner, c.name, h.service.ConsumerGroupHeartbeat(Client{ID: c.name}, &again), func(resp *kmsg.ConsumerGroupHeartbeatResponse, err error) {
+		if err == nil && resp.ErrorCode == 0 && replaced {
+			h.failf("a heartbeat of %s, whom another replaced, is answered as one of %s", was.req.MemberID, deref(resp.MemberID))
 		}
 	})
 }
@@ -124,15 +189,15 @@ func (h *historian) reported(c *consumerClient, resp *kmsg.ConsumerGroupHeartbea
 	if resp.MemberEpoch < c.epoch {
 		h.failf("%s is told epoch %d after %d", c.name, resp.MemberEpoch, c.epoch)
 	}
-	c.epoch = resp.MemberEpoch
+	c.epoch, c.accepted = resp.MemberEpoch, c.lives
 	if resp.Assignment == nil {
 		return
 	}
-	has := map[place]bool{}
+	c.told = map[place]bool{}
 	for _, t := range resp.Assignment.Topics {
 		for _, p := range t.Partitions {
 			at := place{t.TopicID, p}
-			has[at] = true
+			c.told[at], c.owned[at] = true, true
 			for _, other := range h.consumers {
 				if other != c && other.owned[at] {
 					h.bothHave(c.name, other, at)
@@ -140,7 +205,34 @@ func (h *historian) reported(c *consumerClient, resp *kmsg.ConsumerGroupHeartbea
 			}
 		}
 	}
-	c.owned = has
+}
+
+// reportInFull has a client send a heartbeat that says all, as one does that has missed an answer.
+func (h *historian) reportInFull(c *consumerClient) {
+	if c.busy {
+		return
+	}
+	c.giveBack()
+	req := c.heartbeat()
+	req.RebalanceTimeoutMillis, req.SubscribedTopicNames, req.SubscribedTopicRegex = 5000, []string{"t"}, ptr("")
+	c.says(req)
+	h.send(c, req)
+}
+
+// checkQuiet holds every partition that all subscribe to be with one client.
+func (h *historian) checkQuiet() {
+	owner := map[place]string{}
+	for _, c := range h.consumers {
+		for at := range c.owned {
+			if other, ok := owner[at]; ok {
+				h.failf("%s-%d is with %s and %s in the end", at.topic, at.partition, other, c.name)
+			}
+			owner[at] = c.name
+		}
+	}
+	if want := int(h.topics["t"].Partitions); len(owner) != want {
+		h.failf("%d partitions are with somebody in the end, want %d: %v", len(owner), want, owner)
+	}
 }
 
 // bothHave fails if a client that has a partition which another was given is a member still.

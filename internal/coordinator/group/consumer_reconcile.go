@@ -5,6 +5,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // reconcile brings a member a step nearer to its target and returns it:
@@ -79,7 +80,7 @@ func (g *consumerGroup) step(image TopicImage, mb *consumerMember, changed bool,
 // any reports whether the member has any partition of h, or may have.
 func (b *holder) any(h holding) bool {
 	if b == nil {
-		return true
+		return !plant.On(plant.SilenceGivesBack)
 	}
 	for _, t := range h {
 		for _, p := range t.partitions {
@@ -125,7 +126,7 @@ func (g *consumerGroup) toTarget(image TopicImage, mb *consumerMember, epoch int
 			if _, ok := has.epoch(p); ok {
 				continue
 			}
-			if _, ok := gives.epoch(p); !ok && g.owned(t.Topic, p) {
+			if _, ok := gives.epoch(p); !ok && g.owned(t.Topic, p) && !plant.On(plant.PartitionTwice) {
 				next.state = unreleased
 				continue
 			}

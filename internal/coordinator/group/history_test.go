@@ -85,12 +85,14 @@ func FuzzHistories(f *testing.F) {
 // historian runs a history and holds it to the rules.
 type historian struct {
 	*runner
-	pick func(n int) int
+	pick  func(n int) int
+	kinds []Kind // of the groups whose members do something
 
 	attempted map[string]int64 // by group and partition: the highest offset of any commit so far
 	known     map[string]int64 // the highest that anybody was told of
 	clients   map[string]*historyClient
 	consumers []*consumerClient
+	late      []lateHeartbeat
 	streamers []*streamsClient
 	lastID    int
 	lives     map[*Machine]int
@@ -128,6 +130,7 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 		SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: h.settings.AssignmentInterval,
 		InitialDelay: []time.Duration{0, time.Second}[pick(2)], StandbyReplicas: pick(2),
 	}
+	h.kinds = [][]Kind{{Classic, Consumer, Streams}, {Classic, Consumer, Streams}, {Classic, Consumer}, {Consumer}, {Streams}}[pick(5)]
 	h.newConsumers()
 	h.newStreams()
 	for _, group := range []string{"g", "h", "c"} {
@@ -162,7 +165,7 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 	h.checkReplay()
 	synctest.Wait()
 	h.answered()
-	h.settleStreams()
+	h.quiet()
 	h.checkReplay()
 	synctest.Wait()
 	h.crash(args{})
@@ -175,6 +178,27 @@ func history(t *testing.T, steps int, pick func(n int) int) (crashes int64) {
 		t.Fatal(strings.Join(h.problems, "\n"))
 	}
 	return h.crashes
+}
+
+// quiet has the clients report more often than the rebalance timeout asks for, and for longer than a session lasts. Then everything has to
+// be with one of them.
+func (h *historian) quiet() {
+	h.topic.Of(0).Refuse(0) // a refusal that is still to come would begin all sessions anew
+	for range 18 {
+		for _, c := range h.consumers {
+			h.reportInFull(c)
+			synctest.Wait()
+			h.answered()
+		}
+		for _, c := range h.streamers {
+			h.reportTasks(c, false /* leaves */)
+			synctest.Wait()
+			h.answered()
+		}
+		time.Sleep(4 * time.Second)
+	}
+	h.checkQuiet()
+	h.checkQuietTasks()
 }
 
 // powerFails ends the process in the middle of whatever it does.
@@ -195,12 +219,8 @@ func (h *historian) step() {
 		h.write(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
 	case n < 28:
 		h.read(fmt.Sprintf("s%d t-%d", h.pick(2), h.pick(2)))
-	case n < 44:
-		h.act(h.clients[fmt.Sprintf("%c%d", "ghk"[h.pick(3)], h.pick(4))])
-	case n < 58:
-		h.report(h.consumers[h.pick(len(h.consumers))])
 	case n < 74:
-		h.reportTasks(h.streamers[h.pick(len(h.streamers))], true /* leaves */)
+		h.beMember(h.kinds[h.pick(len(h.kinds))])
 	case n < 75:
 		h.changeTopics()
 	case n < 76:
@@ -219,6 +239,20 @@ func (h *historian) step() {
 		h.powerFails()
 	default:
 		h.checkReplay()
+	}
+}
+
+// beMember has a member of a group do something.
+func (h *historian) beMember(of Kind) {
+	switch {
+	case of == Classic:
+		h.act(h.clients[fmt.Sprintf("%c%d", "ghk"[h.pick(3)], h.pick(4))])
+	case of == Streams:
+		h.reportTasks(h.streamers[h.pick(len(h.streamers))], true /* leaves */)
+	case h.pick(8) == 0:
+		h.repeat()
+	default:
+		h.report(h.consumers[h.pick(len(h.consumers))])
 	}
 }
 

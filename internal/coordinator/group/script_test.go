@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -81,7 +80,7 @@ func newRunner(t *testing.T) *runner {
 }
 
 func (r *runner) start() {
-	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: slog.New(slog.DiscardHandler), Snapshots: r.snapshots(),
+	s, err := New(r.cfg, Deps{Topic: r.topic, Topics: r.topics, Logger: coordtest.Logger(func(why string) { r.t.Error(why) }), Snapshots: r.snapshots(),
 		Settings: func(string) ConsumerSettings { return r.settings }, StreamsSettings: func(string) StreamsSettings { return r.streams },
 		ShareSettings: func(string) ShareSettings { return DefaultShareSettings }})
 	if err != nil {
@@ -136,17 +135,18 @@ func (r *runner) run(line string) []string {
 // answered collects the answers that came, in the order of the requests.
 func (r *runner) answered() []string {
 	var out []string
-	r.waiting = slices.DeleteFunc(r.waiting, func(w *waiting) bool {
+	asked := r.waiting
+	r.waiting = nil
+	for _, w := range asked {
 		select {
 		case <-w.done:
-			for _, l := range w.answer() {
+			for _, l := range w.answer() { // it may ask further
 				out = append(out, w.label+": "+l)
 			}
-			return true
 		default:
-			return false
+			r.waiting = append(r.waiting, w)
 		}
-	})
+	}
 	return out
 }
 

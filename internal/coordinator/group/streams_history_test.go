@@ -5,8 +5,6 @@ import (
 	"maps"
 	"reflect"
 	"strings"
-	"testing/synctest"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -173,18 +171,8 @@ func (h *historian) bothHaveTask(c, other *streamsClient, at task) {
 	})
 }
 
-// settleStreams has the clients report more often than the rebalance timeout asks for, and for longer than a session lasts. Then every task
-// has to be with one of them.
-func (h *historian) settleStreams() {
-	h.topic.Of(0).Refuse(0) // a refusal that is still to come would begin all sessions anew
-	for range 18 {
-		for _, c := range h.streamers {
-			h.reportTasks(c, false /* leaves */)
-			synctest.Wait()
-			h.answered()
-		}
-		time.Sleep(4 * time.Second)
-	}
+// checkQuietTasks holds every task to be with one client.
+func (h *historian) checkQuietTasks() {
 	owner := map[task]string{}
 	for _, c := range h.streamers {
 		for t := range c.owned[activeTasks] {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -67,7 +66,7 @@ var topicID = base.TopicID{1}
 
 func (h *historian) start() {
 	s, err := New(Config{UpdatesPerSnapshot: 3}, Deps{
-		Topic: h.topic, Logger: slog.New(slog.DiscardHandler),
+		Topic: h.topic, Logger: coordtest.Logger(func(why string) { h.t.Error(why) }),
 		Partitions: func(base.TopicID) int32 { return 3 },
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,7 +72,7 @@ type runner struct {
 
 func (r *runner) start() {
 	r.epoch++
-	s, err := New(r.cfg, Deps{Topic: r.topic, Markers: r.to, ProducerIDs: r, Logger: slog.New(slog.DiscardHandler), CoordinatorEpoch: r.epoch})
+	s, err := New(r.cfg, Deps{Topic: r.topic, Markers: r.to, ProducerIDs: r, Logger: coordtest.Logger(func(why string) { r.t.Error(why) }), CoordinatorEpoch: r.epoch})
 	if err != nil {
 		r.t.Fatal(err)
 	}
