@@ -96,6 +96,19 @@ func TestSynonymsOfLayers(t *testing.T) {
 	}
 }
 
+// TestInternalSegmentBytes: it goes before segment.bytes, as in Kafka, and may be smaller.
+func TestInternalSegmentBytes(t *testing.T) {
+	for want, topic := range map[int64]map[string]string{
+		2000:    {"internal.segment.bytes": "2000", "segment.bytes": "2097152"},
+		2097152: {"internal.segment.bytes": "x", "segment.bytes": "2097152"},
+		1 << 30: {"segment.bytes": "2000"},
+	} {
+		if got := ResolveTopic(topic, Default()).SegmentBytes; got != want {
+			t.Errorf("%v: segments of %d bytes, want %d", topic, got, want)
+		}
+	}
+}
+
 func TestTopicDefaults(t *testing.T) {
 	c := ResolveTopic(nil, Default())
 	if !c.CleanupDelete || c.CleanupCompact || c.Retention != 7*24*time.Hour || c.RetentionBytes != Unlimited || c.SegmentBytes != 1<<30 ||

@@ -13,7 +13,7 @@ var topicTable = []Def{
 	{Name: "flush.ms", Type: Long, Default: "9223372036854775807", Valid: atLeast(0), Synonym: "log.flush.interval.ms", Doc: "After what time Kafka syncs the log. Here every record is synced before it is acknowledged."},
 	{Name: "follower.replication.throttled.replicas", Type: List, Valid: throttledReplicas(), Doc: "Replicas whose fetching is throttled as partition:broker, or * for all."},
 	{Name: "index.interval.bytes", Type: Int, Default: "4096", Valid: atLeast(0), Synonym: "log.index.interval.bytes", Effect: Effective, Doc: "How many bytes of records lie between two entries of the offset index."},
-	{Name: "internal.segment.bytes", Type: Int, Null: true, Internal: true, Doc: "Segment size in tests."},
+	{Name: "internal.segment.bytes", Type: Int, Null: true, Internal: true, Effect: Effective, Doc: "Segment size in tests."},
 	{Name: "leader.replication.throttled.replicas", Type: List, Valid: throttledReplicas(), Doc: "Replicas whose serving is throttled as partition:broker, or * for all."},
 	{Name: "local.retention.bytes", Type: Long, Default: "-2", Valid: atLeast(-2), Synonym: "log.local.retention.bytes", Doc: "How many bytes of a tiered partition stay on local disk; -2 means retention.bytes."},
 	{Name: "local.retention.ms", Type: Long, Default: "-2", Valid: atLeast(-2), Synonym: "log.local.retention.ms", Doc: "How long segments of a tiered partition stay on local disk; -2 means retention.ms."},

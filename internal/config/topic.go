@@ -114,8 +114,16 @@ func ResolveTopic(topic map[string]string, broker *Broker) TopicConfig {
 		override(&c.Values[i], format(parsed), SourceDynamicTopic)
 		c.apply(name, c.Values[i].Value)
 	}
+	if text, ok := topic[internalSegmentBytes]; ok {
+		if parsed, err := TopicDef(internalSegmentBytes).parse(text); err == nil {
+			c.SegmentBytes = parsed.(int64)
+		}
+	}
 	return c
 }
+
+// internalSegmentBytes goes before segment.bytes, and may be less than a segment has at the least. It is for tests, as in Kafka.
+const internalSegmentBytes = "internal.segment.bytes"
 
 // apply sets the typed field of a setting, whose text is valid.
 func (c *TopicConfig) apply(name, text string) {

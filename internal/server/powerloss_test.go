@@ -161,7 +161,7 @@ func (w *lossy) work(ops int) (err error) {
 func (w *lossy) create(ctx context.Context, name string) error {
 	result := w.broker.metadata.CreateTopics(ctx, []metadata.NewTopic{{
 		Name: name, Partitions: lossPartitions, ReplicationFactor: 1,
-		Configs: map[string]string{"retention.bytes": strconv.Itoa(lossRetention), "segment.bytes": "6000"},
+		Configs: map[string]string{"retention.bytes": strconv.Itoa(lossRetention), "internal.segment.bytes": "6000"},
 	}}, false)[0]
 	if errors.Is(result.Err, metadata.ErrTopicExists) {
 		return nil

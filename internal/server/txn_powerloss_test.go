@@ -82,7 +82,7 @@ func (w *lossyTxns) work(times int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.broker.Close(ctx)) }()
-	result := w.broker.metadata.CreateTopics(ctx, []metadata.NewTopic{{Name: "t", Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"segment.bytes": "2000"}}}, false)[0]
+	result := w.broker.metadata.CreateTopics(ctx, []metadata.NewTopic{{Name: "t", Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"internal.segment.bytes": "2000"}}}, false)[0]
 	if err := errors.Join(result.Err, w.broker.groups.Ensure(ctx)); err != nil {
 		return err
 	}
