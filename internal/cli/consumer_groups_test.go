@@ -28,10 +28,17 @@ func TestConsumerGroupsAreDescribed(t *testing.T) {
 	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	req.Group, req.MemberID, req.RebalanceTimeoutMillis = "modern", "the-member", 30000
 	req.SubscribedTopicNames, req.Topics = []string{"modern"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	s.cleanUp(func(ctx context.Context, c *cli.Client) error { return c.DeleteGroups(ctx, []string{"modern"}, true) })
 	resp, err := req.RequestWith(t.Context(), client)
 	if err != nil || resp.ErrorCode != 0 {
 		t.Fatalf("%+v, %v", resp, err)
 	}
+	defer func() {
+		req.MemberEpoch = -1 // it leaves
+		if resp, err := req.RequestWith(t.Context(), client); err != nil || resp.ErrorCode != 0 {
+			t.Errorf("%+v, %v", resp, err)
+		}
+	}()
 	text := s.must("", func(ctx context.Context, c *cli.Client) error {
 		return c.DescribeGroups(ctx, []string{"modern"}, cli.FormatText)
 	})
@@ -79,6 +86,14 @@ func TestStreamsGroupsAreDescribed(t *testing.T) {
 	topology := &kmsg.StreamsGroupHeartbeatRequestTopology{
 		Subtopologies: []kmsg.StreamsGroupHeartbeatRequestTopologySubtopology{{SubtopologyID: "0", SourceTopics: []string{"flow", "flow-more"}}},
 	}
+	s.cleanUp(func(ctx context.Context, c *cli.Client) error { return c.DeleteGroups(ctx, []string{"flowing"}, true) })
+	defer func() {
+		req := kmsg.NewPtrStreamsGroupHeartbeatRequest()
+		req.Group, req.MemberID, req.MemberEpoch = "flowing", "the-member", -1 // it leaves
+		if resp, err := req.RequestWith(t.Context(), coordinator); err != nil || resp.ErrorCode != 0 {
+			t.Errorf("%+v, %v", resp, err)
+		}
+	}()
 	epoch := int32(0)
 	for {
 		req := kmsg.NewPtrStreamsGroupHeartbeatRequest()
