@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/share"
 	"github.com/ottlaio/ottla/internal/storage"
 )
@@ -38,6 +40,14 @@ type shareAck struct {
 	id    base.TopicIDPartition
 	write *share.Write
 	err   error
+}
+
+// wait returns once what was carried out is durable, or ctx has ended.
+func (k *shareAck) wait(ctx context.Context) error {
+	if k.err == nil && !plant.On(plant.ShareAckEarly) {
+		k.err = sharePartitionError(k.write.Wait(ctx))
+	}
+	return context.Cause(ctx)
 }
 
 // acknowledge carries out what a member says of one partition's records. It does not wait for that to be durable.

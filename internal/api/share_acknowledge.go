@@ -65,10 +65,8 @@ func (a *API) shareAcknowledge(_ context.Context, c *call, req *kmsg.ShareAcknow
 			out := kmsg.NewShareAcknowledgeResponseTopic()
 			out.TopicID = req.Topics[i].TopicID
 			for _, ack := range acks[i] {
-				if ack.err == nil {
-					if ack.err = sharePartitionError(ack.write.Wait(ctx)); ctx.Err() != nil {
-						return nil, context.Cause(ctx)
-					}
+				if err := ack.wait(ctx); err != nil {
+					return nil, err
 				}
 				p := kmsg.NewShareAcknowledgeResponseTopicPartition()
 				p.Partition, p.ErrorCode = ack.id.Partition, a.codeOf(c, ack.err)

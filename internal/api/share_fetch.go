@@ -376,10 +376,8 @@ func isAborted(h record.Header, aborted []storage.AbortedTxn) bool {
 // finish waits until the acknowledgements are durable and makes the answer.
 func (f *shareFetching) finish(ctx context.Context, results []shareResult) (wire.Answer, error) {
 	for _, ack := range f.acks {
-		if ack.err == nil {
-			if ack.err = sharePartitionError(ack.write.Wait(ctx)); ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
+		if err := ack.wait(ctx); err != nil {
+			return nil, err
 		}
 		found := false
 		for i := range results {

@@ -135,6 +135,8 @@ const (
 	EternalLock Bug = "eternal-lock"
 	// DeliveryUncounted forgets how often a record was delivered when it comes back.
 	DeliveryUncounted Bug = "delivery-uncounted"
+	// ShareAckEarly answers an acknowledgement of a share group's records before it is durable.
+	ShareAckEarly Bug = "share-ack-early"
 	// AckNotOwned lets a member acknowledge what another has.
 	AckNotOwned Bug = "ack-not-owned"
 	// EpochKept ends transactions without raising the producer's epoch.
@@ -183,7 +185,7 @@ var Bugs = []Bug{
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
-	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned,
+	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned, ShareAckEarly,
 	EpochKept, AbortDecided, EndForgotten, EndedTwice, MarkerOfFormerEpoch, MarkerGivenUp, LateEndTaken, NotFenced, LaggardUnfenced,
 	GenerationKept, PartitionTwice, SilenceGivesBack, LeaverKeeps, TargetOfLeaver, TargetLost, EpochAhead, StaticUnfenced,
 }

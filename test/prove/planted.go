@@ -90,6 +90,7 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.EternalLock:              {{"share-records", 0}},
 	plant.DeliveryUncounted:        {{"share-records", 0}},
 	plant.AckNotOwned:              {{"share-records", 0}},
+	plant.ShareAckEarly:            {{"power-loss-groups", 450}},
 	plant.EpochKept:                {{"coordinator-transactions", 600}, {"late-end", 12}},
 	plant.AbortDecided:             {{"coordinator-transactions", 600}},
 	plant.EndForgotten:             {{"coordinator-transactions", 600}},

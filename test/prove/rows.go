@@ -24,6 +24,7 @@ var rows = []row{
 	{name: "compaction", pkg: "internal/storage", test: "TestCompactionKeepsTheNewestOfEachKey"},
 	{name: "power-loss-broker", pkg: "internal/server", test: "TestNothingOfTheBrokerIsLostWhenPowerFails"},
 	{name: "power-loss-transactions", pkg: "internal/server", test: "TestTransactionsAreWholeWhenPowerFails"},
+	{name: "power-loss-groups", pkg: "internal/server", test: "TestGroupsAreKeptWhenPowerFails"},
 	{name: "wal-power-loss", pkg: "internal/storage/wal", test: "TestAcknowledgedEntriesSurvivePowerLossAtEveryStep"},
 	{name: "coordinator", pkg: "internal/coordinator/group", test: "TestHistories"},
 	{name: "share-group", pkg: "internal/coordinator/group", test: "TestShareHistories"},
