@@ -2,11 +2,11 @@
 # folder of its own that is removed afterwards) and CACHE (kept between runs), prints one line of detail and exits 0, or fails.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# kafka_libs prints the class path of Apache Kafka's own tools, fetched once.
-kafka_libs() {
-  local libs=$CACHE/kafka-libs
+# maven_libs PROJECT prints the class path of the folder PROJECT's pom.xml, fetched once.
+maven_libs() {
+  local libs=$CACHE/$1-libs
   if [ ! -e "$libs/.done" ]; then
-    mvn -q -B -f "$here/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs" >&2
+    mvn -q -B -f "$here/$1/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs" >&2
     touch "$libs/.done"
   fi
   echo "$libs/*"
@@ -16,7 +16,7 @@ kafka_libs() {
 kafka() {
   local class=$1
   shift
-  java -Xmx512m -Dlog4j2.level=ERROR -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$(kafka_libs)" "$class" "$@" 2>"$WORK/java.log" ||
+  java -Xmx512m -Dlog4j2.level=ERROR -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$(maven_libs kafka)" "$class" "$@" 2>"$WORK/java.log" ||
     { cat "$WORK/java.log" >&2; return 1; }
 }
 
