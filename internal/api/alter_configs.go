@@ -287,31 +287,36 @@ func (change *configChange) unknown(name string) error {
 
 // checkSettings checks the new settings of a resource as a whole.
 func (a *API) checkSettings(change *configChange, current, next map[string]string) error {
-	if change.resource.Type == metadata.ResourceTopic {
+	switch change.resource.Type {
+	case metadata.ResourceTopic:
 		return validateTopicConfigs(a.view(), next)
+	case metadata.ResourceGroup:
+		return refuseInvalid(kerr.InvalidConfig, config.ValidateGroup(next, a.view().broker))
+	case metadata.ResourceClientMetrics:
+		return refuseInvalid(kerr.InvalidRequest, config.ValidateClientMetrics(next))
 	}
-	code := kerr.InvalidConfig
-	if change.resource.Type != metadata.ResourceGroup {
-		code = kerr.InvalidRequest
-	}
-	if change.resource.Type == metadata.ResourceBroker {
-		if err := checkDynamic(change, current, next); err != nil {
-			return err
-		}
+	if err := checkDynamic(change, current, next); err != nil {
+		return err
 	}
 	for name, text := range next {
 		def := change.def(name)
 		if def == nil {
 			return change.unknown(name)
 		}
-		var invalid *config.InvalidError
-		if err := def.Parse(text); errors.As(err, &invalid) {
-			return refuse(code, "%s", invalid)
-		} else if err != nil {
-			return err
+		if err := def.Parse(text); err != nil {
+			return refuseInvalid(kerr.InvalidRequest, err)
 		}
 	}
 	return nil
+}
+
+// refuseInvalid answers a setting that is invalid with code and what is wrong with it. Other errors stay as they are, nil too.
+func refuseInvalid(code *kerr.Error, err error) error {
+	var invalid *config.InvalidError
+	if errors.As(err, &invalid) {
+		return refuse(code, "%s", invalid)
+	}
+	return err
 }
 
 // checkDynamic refuses changes of broker settings that need a restart, or that cannot be the same for all brokers.

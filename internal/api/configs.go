@@ -106,12 +106,14 @@ func (a *API) configsOf(v *view, asked *kmsg.DescribeConfigsRequestResource) ([]
 		if asked.ResourceName == "" {
 			return nil, refuse(kerr.InvalidRequest, "Client metrics subscription name must not be empty")
 		}
-		return v.plainConfigs(metadata.ResourceClientMetrics, asked.ResourceName, config.ClientMetricsDefs(), config.SourceDynamicClientMetrics), nil
+		set := v.image.Config(metadata.Resource{Type: metadata.ResourceClientMetrics, Name: asked.ResourceName})
+		return config.ResolveClientMetrics(set), nil
 	case kmsg.ConfigResourceType(metadata.ResourceGroup):
 		if asked.ResourceName == "" {
 			return nil, refuse(kerr.InvalidRequest, "Group name must not be empty")
 		}
-		return v.plainConfigs(metadata.ResourceGroup, asked.ResourceName, config.GroupDefs(), config.SourceDynamicGroup), nil
+		set := v.image.Config(metadata.Resource{Type: metadata.ResourceGroup, Name: asked.ResourceName})
+		return withoutInternal(config.ResolveGroup(set, v.broker)), nil
 	}
 	return nil, refuse(kerr.InvalidRequest, "Unsupported resource type: %d", asked.ResourceType)
 }
@@ -161,27 +163,6 @@ func singleValue(def *config.Def, text string, source config.Source) config.Valu
 		Def: def, Value: text, Source: source,
 		Synonyms: []config.SynonymValue{{Name: def.Name, Value: text, Source: source}},
 	}
-}
-
-// plainConfigs lists the settings of a resource over their defaults, which may be settings of the broker.
-func (v *view) plainConfigs(t metadata.ResourceType, name string, defs []*config.Def, source config.Source) []config.Value {
-	set := v.image.Config(metadata.Resource{Type: t, Name: name})
-	list := make([]config.Value, 0, len(defs))
-	for _, def := range defs {
-		if def.Internal {
-			continue
-		}
-		value := config.Value{Def: def, Value: def.Default, Null: def.Null, Source: config.SourceDefault}
-		if b, ok := v.broker.Value(def.Synonym); ok && !b.Null {
-			value.Value, value.Null, value.Source, value.Synonyms = b.Value, false, b.Source, b.Synonyms
-		}
-		if text, ok := set[def.Name]; ok {
-			value.Value, value.Null, value.Source = text, false, source
-			value.Synonyms = append([]config.SynonymValue{{Name: def.Name, Value: text, Source: source}}, value.Synonyms...)
-		}
-		list = append(list, value)
-	}
-	return list
 }
 
 // describedConfig is one setting as the answer shows it.

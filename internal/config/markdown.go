@@ -31,7 +31,7 @@ func Markdown() string {
 		func(d *Def) bool { return !ours(d) && d.Effect == Effective })
 	section("Topic settings", "A topic that does not set one takes the broker's, where there is one. Those in *italics* are accepted, checked and shown, and have no effect yet.",
 		TopicDefs(), false, all)
-	section("Group settings", "They are accepted, checked and shown; the group protocols that use them are yet to come.", GroupDefs(), false, all)
+	section("Group settings", "Settings of one group, over the broker's. They have to lie within the broker's `group.*.min.*` and `group.*.max.*`.", GroupDefs(), false, all)
 	section("Client-metrics settings", "They are accepted, checked and shown; subscriptions are yet to come.", ClientMetricsDefs(), false, all)
 	section("Kafka's broker settings without effect", "They are accepted, checked and shown, so that a configuration of Kafka can be used as it is. What was set of them is listed once at the start.",
 		BrokerDefs(), true, func(d *Def) bool { return !ours(d) && d.Effect == Accepted })
