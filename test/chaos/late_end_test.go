@@ -159,7 +159,9 @@ func startLateEnds(t *testing.T, seed uint64, more time.Duration) (*lateEndings,
 	if err := l.broker.serving(ctx); err != nil {
 		t.Fatal(err)
 	}
-	l.transactions, _ = followTransactions(ctx, t, l.network.addr)
+	var reading context.Context
+	l.transactions, reading = newTransactions(ctx, t, l.network.addr)
+	l.followers(reading, t)
 	client, err := kgo.NewClient(impatient(l.network.addr)...)
 	if err != nil {
 		t.Fatal(err)

@@ -157,6 +157,26 @@ func impatient(addr string) []kgo.Opt {
 
 func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *queue {
 	t.Helper()
+	q, reading := newQueue(ctx, t, addr)
+	for id := range queueSenders {
+		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
+		q.senders.Go(func() { q.send(ctx, t, random) })
+	}
+	for id := range 2 {
+		random := rand.New(rand.NewPCG(seed, uint64(id+100)))
+		q.readers.Go(func() { q.assigned(reading, t, random) })
+	}
+	for id := range 2 {
+		random := rand.New(rand.NewPCG(seed, uint64(id+200)))
+		q.readers.Go(func() { q.subscribed(reading, t, committing, random) })
+	}
+	q.readers.Go(func() { q.subscribed(reading, t, autoCommitting, rand.New(rand.NewPCG(seed, 300))) })
+	return q
+}
+
+// newQueue is the workload without any clients, and the context of those who read.
+func newQueue(ctx context.Context, t *testing.T, addr string) (*queue, context.Context) {
+	t.Helper()
 	q := &queue{addr: addr, history: newRecorder(), stop: make(chan struct{})}
 	client, err := kgo.NewClient(impatient(addr)...)
 	if err != nil {
@@ -172,20 +192,7 @@ func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *qu
 		leave()
 		q.readers.Wait()
 	})
-	for id := range queueSenders {
-		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
-		q.senders.Go(func() { q.send(ctx, t, random) })
-	}
-	for id := range 2 {
-		random := rand.New(rand.NewPCG(seed, uint64(id+100)))
-		q.readers.Go(func() { q.assigned(reading, t, random) })
-	}
-	for id := range 2 {
-		random := rand.New(rand.NewPCG(seed, uint64(id+200)))
-		q.readers.Go(func() { q.subscribed(reading, t, committing, random) })
-	}
-	q.readers.Go(func() { q.subscribed(reading, t, autoCommitting, rand.New(rand.NewPCG(seed, 300))) })
-	return q
+	return q, reading
 }
 
 // The groups: one commits after each poll, the other leaves it to its clients.

@@ -43,6 +43,17 @@ func (r *recorder) ended(op history.Op) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	op.End = r.now()
+	r.addLocked(op)
+}
+
+// told notes an operation of which another program tells, by the same clock.
+func (r *recorder) told(op history.Op) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addLocked(op)
+}
+
+func (r *recorder) addLocked(op history.Op) {
 	r.ops = append(r.ops, op)
 	for _, s := range op.Steps {
 		switch {

@@ -59,7 +59,8 @@ type transactions struct {
 
 func startTransactions(ctx context.Context, t *testing.T, addr string, seed uint64) *transactions {
 	t.Helper()
-	w, _ := followTransactions(ctx, t, addr)
+	w, reading := newTransactions(ctx, t, addr)
+	w.followers(reading, t)
 	for id := range txnSenders {
 		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
 		w.senders.Go(func() { w.sendAll(ctx, t, fmt.Sprintf("sender-%d", id), random) })
@@ -71,9 +72,8 @@ func startTransactions(ctx context.Context, t *testing.T, addr string, seed uint
 	return w
 }
 
-// followTransactions is the workload without anybody who sends: the topics, and consumers that read committed records of them. The context
-// is that of those who read.
-func followTransactions(ctx context.Context, t *testing.T, addr string) (*transactions, context.Context) {
+// newTransactions is the workload without any clients, and the context of those who read.
+func newTransactions(ctx context.Context, t *testing.T, addr string) (*transactions, context.Context) {
 	t.Helper()
 	w := &transactions{queue: queue{addr: addr, history: newRecorder(), stop: make(chan struct{})}}
 	client, err := kgo.NewClient(impatient(addr)...)
@@ -92,10 +92,14 @@ func followTransactions(ctx context.Context, t *testing.T, addr string) (*transa
 		leave()
 		w.readers.Wait()
 	})
+	return w, reading
+}
+
+// followers starts consumers that read committed records of both topics.
+func (w *transactions) followers(reading context.Context, t *testing.T) {
 	for range 2 {
 		w.readers.Go(func() { w.follow(reading, t, nil) })
 	}
-	return w, reading
 }
 
 // stopping is a context that ends when the senders are told to stop.
