@@ -23,6 +23,9 @@ const (
 	NonmonotonicPoll    Anomaly = "nonmonotonic-poll"
 	NonmonotonicSend    Anomaly = "nonmonotonic-send"
 	LostCommit          Anomaly = "lost-commit"
+	IntPollSkip         Anomaly = "int-poll-skip"
+	IntNonmonotonicPoll Anomaly = "int-nonmonotonic-poll"
+	IntNonmonotonicSend Anomaly = "int-nonmonotonic-send"
 )
 
 // maxFindings bounds the findings that are kept of one anomaly; all are counted.

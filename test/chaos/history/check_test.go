@@ -162,7 +162,7 @@ func TestAnomalies(t *testing.T) {
 			s.poll(2, at(2, 12))
 			s.poll(3, at(1, 11))
 		}},
-		{name: "a poll past a record within one call", want: []Anomaly{PollSkip}, make: func(s *script) {
+		{name: "a poll past a record within one call", want: []Anomaly{IntPollSkip}, make: func(s *script) {
 			s.send(1, OK, at(0, 10), at(1, 11), at(2, 12))
 			s.poll(2, at(0, 10), at(2, 12))
 			s.poll(3, at(1, 11))
@@ -182,9 +182,13 @@ func TestAnomalies(t *testing.T) {
 			s.poll(2, at(0, 10))
 			s.poll(2, at(0, 10))
 		}},
-		{name: "an earlier record polled within one call", want: []Anomaly{NonmonotonicPoll}, make: func(s *script) {
+		{name: "an earlier record polled within one call", want: []Anomaly{IntNonmonotonicPoll}, make: func(s *script) {
 			s.send(1, OK, at(0, 10), at(1, 11))
 			s.poll(2, at(1, 11), at(0, 10))
+		}},
+		{name: "a record polled twice by the polls of a transaction", want: []Anomaly{IntNonmonotonicPoll, TornTransaction}, make: func(s *script) {
+			s.send(1, OK, at(0, 10))
+			s.transaction(2, OK, Step{Poll, []Record{at(0, 10)}}, Step{Poll, []Record{at(0, 10)}})
 		}},
 		{name: "a record polled again after a rebalance", make: func(s *script) {
 			s.send(1, OK, at(0, 10))
@@ -194,6 +198,10 @@ func TestAnomalies(t *testing.T) {
 		{name: "a later send before an earlier one", want: []Anomaly{NonmonotonicSend}, make: func(s *script) {
 			s.send(1, OK, at(1, 10))
 			s.send(1, OK, at(0, 11))
+			s.poll(2, at(0, 11), at(1, 10))
+		}},
+		{name: "a later send before an earlier one of its transaction", want: []Anomaly{IntNonmonotonicSend}, make: func(s *script) {
+			s.transaction(1, OK, Step{Send, []Record{at(1, 10), at(0, 11)}})
 			s.poll(2, at(0, 11), at(1, 10))
 		}},
 		{name: "sends of two processes in either order", make: func(s *script) {
@@ -234,7 +242,7 @@ func TestAnomalies(t *testing.T) {
 			shown[a] = true
 		}
 	}
-	for _, a := range []Anomaly{InconsistentOffsets, Duplicate, LostWrite, Unseen, AbortedRead, PrecommittedRead, TornTransaction, PollSkip, NonmonotonicPoll, NonmonotonicSend, LostCommit} {
+	for _, a := range []Anomaly{InconsistentOffsets, Duplicate, LostWrite, Unseen, AbortedRead, PrecommittedRead, TornTransaction, PollSkip, NonmonotonicPoll, NonmonotonicSend, LostCommit, IntPollSkip, IntNonmonotonicPoll, IntNonmonotonicSend} {
 		if !shown[a] {
 			t.Errorf("no history shows %s", a)
 		}

@@ -15,6 +15,8 @@
 //	poll-skip              a process polled on, over records that it could have read
 //	nonmonotonic-poll      a process polled a record again, or an earlier one
 //	nonmonotonic-send      a later send of a process got an earlier offset
+//	int-poll-skip, int-nonmonotonic-poll, int-nonmonotonic-send
+//	                       the same within one operation: a poll, or the polls and sends of a transaction
 //	lost-commit            after an offset was committed for a group, the group began below it
 //
 // The polls of a history are of consumers with isolation.level=read_committed; where no transactions are used this makes no difference.

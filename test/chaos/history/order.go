@@ -1,12 +1,26 @@
 package history
 
+// doneBy is the last record that a process polled from or sent to a partition, and the operation in which it did.
+type doneBy struct {
+	Record
+	op *Op
+}
+
+// within is the anomaly's internal form if op is the operation that has seen the last record too.
+func (d doneBy) within(op *Op, internal, external Anomaly) Anomaly {
+	if d.op == op {
+		return internal
+	}
+	return external
+}
+
 // checkPolls follows each process from poll to poll.
 func (l *logs) checkPolls(ops []Op, report *Report) {
 	type place struct {
 		process   int
 		partition string
 	}
-	last := map[place]Record{}
+	last := map[place]doneBy{}
 	for i := range ops {
 		op := &ops[i]
 		if op.Moved {
@@ -19,14 +33,14 @@ func (l *logs) checkPolls(ops []Op, report *Report) {
 		for _, r := range op.records(Poll) {
 			at := place{op.Process, r.Partition}
 			before, known := last[at]
-			last[at] = r
+			last[at] = doneBy{r, op}
 			switch {
 			case !known:
 			case r.Offset <= before.Offset:
-				report.add(NonmonotonicPoll, "the %v polled %v after %v", op, r, before)
+				report.add(before.within(op, IntNonmonotonicPoll, NonmonotonicPoll), "the %v polled %v after %v", op, r, before.Record)
 			default:
-				if skipped, yes := l.firstBetween(before, r); yes {
-					report.add(PollSkip, "the %v polled %v after %v, and not %v between them", op, r, before, skipped)
+				if skipped, yes := l.firstBetween(before.Record, r); yes {
+					report.add(before.within(op, IntPollSkip, PollSkip), "the %v polled %v after %v, and not %v between them", op, r, before.Record, skipped)
 				}
 			}
 		}
@@ -57,7 +71,7 @@ func checkSends(ops []Op, report *Report) {
 		process   int
 		partition string
 	}
-	last := map[place]Record{}
+	last := map[place]doneBy{}
 	for i := range ops {
 		op := &ops[i]
 		if op.Outcome != OK {
@@ -69,9 +83,9 @@ func checkSends(ops []Op, report *Report) {
 			}
 			at := place{op.Process, r.Partition}
 			if before, known := last[at]; known && r.Offset <= before.Offset {
-				report.add(NonmonotonicSend, "the %v sent %v after %v", op, r, before)
+				report.add(before.within(op, IntNonmonotonicSend, NonmonotonicSend), "the %v sent %v after %v", op, r, before.Record)
 			}
-			last[at] = r
+			last[at] = doneBy{r, op}
 		}
 	}
 }
