@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -155,7 +156,7 @@ func (s *Service) Read(k share.Key, leaderEpoch base.LeaderEpoch) share.Pending[
 
 // Write implements share.Persister.
 func (s *Service) Write(k share.Key, w share.Persisted) share.Pending[struct{}] {
-	w.Batches = combine(nil, w.Batches, base.NoOffset) // which copies them
+	w.Batches = slices.Clone(w.Batches)
 	return command(s, k, func(m *Machine, fx *coordinator.Effects) error { return m.Write(fx, k, w) })
 }
 
