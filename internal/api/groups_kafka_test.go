@@ -164,7 +164,7 @@ func simplify(tree any) any {
 		}
 		for _, k := range []string{
 			"Partitions", "Groups", "Topics", "TopicPartitions", "Members", "ActiveTasks", "StandbyTasks", "ClientTags", "Configs", "ActivePartitions",
-			"StandbyPartitions", "PartitionsByUserEndpoint", "Transactions", "TransactionStates",
+			"StandbyPartitions", "PartitionsByUserEndpoint", "Transactions", "TransactionStates", "SubscribedTopics",
 		} {
 			if list, ok := tree[k].([]any); ok {
 				slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
