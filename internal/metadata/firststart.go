@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
 // A member that ended before it had written its first raft entries, because the process was killed in its first moments, never elects
@@ -41,7 +43,7 @@ func setAsideUnfinished(dir string) error {
 	if err := os.Rename(member, aside); err != nil {
 		return fmt.Errorf("set a member aside that never was ready: %w", err)
 	}
-	return syncFolder(dir)
+	return disk.SyncDir(disk.Default(), dir)
 }
 
 // noteReady writes the ready file, durably.
@@ -55,18 +57,10 @@ func noteReady(dir string) error {
 		err = errors.Join(f.Sync(), f.Close())
 	}
 	if err == nil {
-		err = syncFolder(dir)
+		err = disk.SyncDir(disk.Default(), dir)
 	}
 	if err != nil {
 		return fmt.Errorf("note that the member is ready: %w", err)
 	}
 	return nil
-}
-
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

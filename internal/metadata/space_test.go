@@ -13,14 +13,14 @@ import (
 	"github.com/ottlaio/ottla/internal/base"
 )
 
-// disk is a file system with a set number of free bytes, to which a ballast file's are added once it is gone.
-type disk struct {
+// fakeDisk is a file system with a set number of free bytes, to which a ballast file's are added once it is gone.
+type fakeDisk struct {
 	free    atomic.Int64
 	ballast string
 	size    int64
 }
 
-func (d *disk) diskFree(string) (int64, error) {
+func (d *fakeDisk) diskFree(string) (int64, error) {
 	free := d.free.Load()
 	if _, err := os.Stat(d.ballast); err != nil {
 		free += d.size
@@ -46,7 +46,7 @@ func TestSpaceGuardMarks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			d := &disk{ballast: filepath.Join(dir, ballastName), size: ballast}
+			d := &fakeDisk{ballast: filepath.Join(dir, ballastName), size: ballast}
 			d.free.Store(c.free)
 			g := newSpaceGuard(EtcdConfig{Dir: dir, SpaceFloor: floor, BallastBytes: ballast, DiskFree: d.diskFree, Logger: testLogger(t)})
 			if err := writeBallast(d.ballast, ballast); err != nil {
@@ -71,7 +71,7 @@ func TestSpaceGuardMarks(t *testing.T) {
 func TestSpaceGuardMakesTheBallastAnew(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{ballast: filepath.Join(dir, ballastName), size: 500}
+		d := &fakeDisk{ballast: filepath.Join(dir, ballastName), size: 500}
 		g := newSpaceGuard(EtcdConfig{Dir: dir, SpaceFloor: 1600, BallastBytes: 500, DiskFree: d.diskFree, Logger: testLogger(t)})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -137,6 +137,8 @@ const (
 	DeliveryUncounted Bug = "delivery-uncounted"
 	// ShareAckEarly answers an acknowledgement of a share group's records before it is durable.
 	ShareAckEarly Bug = "share-ack-early"
+	// LoadShort loads a coordinator's state from what readers of committed records see of its log.
+	LoadShort Bug = "load-short"
 	// AckNotOwned lets a member acknowledge what another has.
 	AckNotOwned Bug = "ack-not-owned"
 	// EpochKept ends transactions without raising the producer's epoch.
@@ -185,7 +187,7 @@ var Bugs = []Bug{
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,
-	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned, ShareAckEarly,
+	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned, ShareAckEarly, LoadShort,
 	EpochKept, AbortDecided, EndForgotten, EndedTwice, MarkerOfFormerEpoch, MarkerGivenUp, LateEndTaken, NotFenced, LaggardUnfenced,
 	GenerationKept, PartitionTwice, SilenceGivesBack, LeaverKeeps, TargetOfLeaver, TargetLost, EpochAhead, StaticUnfenced,
 }

@@ -133,6 +133,14 @@ type lossTxnState struct {
 	number int64
 	values [lossPartitions]map[string]string
 	offset int64
+	open   *lossOpenTxn // nil if no transaction is
+}
+
+// lossOpenTxn is a transaction that may go on while others make their steps.
+type lossOpenTxn struct {
+	keys   map[int32][]string
+	value  string
+	offset bool // it commits one: its number
 }
 
 func (s *lossTxnState) String() string { return fmt.Sprint(s.values, s.offset) }
@@ -212,7 +220,7 @@ func (w *lossyGroups) work(times int) (err error) {
 			return err
 		}
 	}
-	if w.state, err = w.describe(ctx, w.broker); err != nil {
+	if w.state, err = w.describe(ctx, w.broker, false /* open */); err != nil {
 		return err
 	}
 	w.with(func() { w.step = &lossStep{before: w.state, after: w.state} })
@@ -300,7 +308,7 @@ func (w *lossyGroups) change(name string, do func() error) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	w.with(func() { w.step = done })
-	after, err := w.describe(w.t.Context(), w.broker)
+	after, err := w.describe(w.t.Context(), w.broker, w.producer.open != nil)
 	if err != nil {
 		return fmt.Errorf("after: %s: %w", name, err)
 	}
@@ -327,21 +335,15 @@ func (w *lossyGroups) keepState(name string, do func() error) error {
 	return nil
 }
 
-// restart stops the broker in order or not, and perhaps in a transaction.
+// restart stops the broker in order or not. A transaction may go on after it, or be given up.
 func (w *lossyGroups) restart(ctx context.Context) error {
-	open := w.rng.IntN(2) == 0
-	if open {
-		if err := w.produceTxn(ctx, map[int32][]string{0: {"open"}}, "never committed"); err != nil {
-			return err
-		}
-	}
 	_ = w.conn.Close()
 	if w.rng.IntN(2) == 0 {
 		w.broker.kill(w.fs)
 	} else if err := w.broker.Close(ctx); err != nil {
 		return err
 	}
-	if err := w.reopen(); err != nil || !open {
+	if err := w.reopen(); err != nil || w.rng.IntN(2) == 0 {
 		return err
 	}
 	return w.take(ctx)
@@ -621,47 +623,51 @@ func (w *lossyGroups) acknowledge(ctx context.Context, m *lossMember, partition 
 // take has the next producer of the transactional id begin, which ends what is open.
 func (w *lossyGroups) take(ctx context.Context) error {
 	p, err := w.broker.take(ctx)
-	w.producer.id, w.producer.epoch = int64(p.ID), int16(p.Epoch)
+	w.producer.id, w.producer.epoch, w.producer.open = int64(p.ID), int16(p.Epoch), nil
 	return err
 }
 
-// transact writes values of some keys and commits an offset in a transaction, and commits or aborts it; or deletes the offset.
+// transact begins a transaction, which writes values of some keys and may commit an offset, or commits or aborts the one that is open.
+// Between two of them it may delete the offset.
 func (w *lossyGroups) transact(ctx context.Context) error {
-	if w.rng.IntN(10) == 0 && w.producer.offset >= 0 {
+	x := &w.producer
+	switch {
+	case x.open != nil:
+		return w.endTxn(ctx)
+	case x.offset >= 0 && w.rng.IntN(10) == 0:
 		return w.deleteOffset(ctx)
 	}
-	x := &w.producer
 	x.number++
-	value := fmt.Sprintf("%d.%s", x.number, bytes.Repeat([]byte("v"), w.rng.IntN(100)))
-	keys := map[int32][]string{}
+	x.open = &lossOpenTxn{keys: map[int32][]string{}, offset: w.rng.IntN(2) == 0}
+	x.open.value = fmt.Sprintf("%d.%s", x.number, bytes.Repeat([]byte("v"), w.rng.IntN(100)))
 	for range 1 + w.rng.IntN(4) {
 		p := w.rng.Int32N(lossPartitions)
-		keys[p] = append(keys[p], fmt.Sprintf("key-%d", w.rng.IntN(lossKeys)))
+		x.open.keys[p] = append(x.open.keys[p], fmt.Sprintf("key-%d", w.rng.IntN(lossKeys)))
 	}
-	if err := w.produceTxn(ctx, keys, value); err != nil {
+	if err := w.produceTxn(ctx, x.open.keys, x.open.value); err != nil || !x.open.offset {
 		return err
 	}
-	offset := w.rng.IntN(2) == 0
-	if offset {
-		if err := w.commitTxnOffset(ctx); err != nil {
-			return err
-		}
-	}
+	return w.commitTxnOffset(ctx)
+}
+
+func (w *lossyGroups) endTxn(ctx context.Context) error {
+	x := &w.producer
 	req := kmsg.NewPtrEndTxnRequest()
 	req.Version, req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = 5, "x", x.id, x.epoch, w.rng.IntN(3) > 0
 	resp, err := ask(ctx, w.conn, req, func(r *kmsg.EndTxnResponse) int16 { return r.ErrorCode })
 	if err != nil {
 		return err
 	}
-	if x.id, x.epoch = resp.ProducerID, resp.ProducerEpoch; !req.Commit {
+	ended := x.open
+	if x.id, x.epoch, x.open = resp.ProducerID, resp.ProducerEpoch, nil; !req.Commit {
 		return nil
 	}
-	for p := range keys {
-		for _, key := range keys[p] {
-			x.values[p][key] = value
+	for p := range ended.keys {
+		for _, key := range ended.keys[p] {
+			x.values[p][key] = ended.value
 		}
 	}
-	if offset {
+	if ended.offset {
 		x.offset = x.number
 	}
 	return nil
@@ -710,8 +716,8 @@ func (w *lossyGroups) deleteOffset(ctx context.Context) error {
 // transactions is what a description has beside groups.
 const transactions = "transactions"
 
-// describe tells all that can be asked of groups, and what transactions have left, once none of them is open.
-func (w *lossyGroups) describe(ctx context.Context, s *Server) (map[string]string, error) {
+// describe tells all that can be asked of groups, and what transactions have left, once none of them is open but one that is to be.
+func (w *lossyGroups) describe(ctx context.Context, s *Server, open bool) (map[string]string, error) {
 	conn, err := s.Dial(ctx)
 	if err != nil {
 		return nil, err
@@ -759,7 +765,7 @@ func (w *lossyGroups) describe(ctx context.Context, s *Server) (map[string]strin
 		return nil, err
 	}
 	offsets := kmsg.NewPtrOffsetFetchRequest()
-	offsets.Version, offsets.RequireStable = 9, true
+	offsets.Version, offsets.RequireStable = 9, !open
 	for _, name := range []string{string(group.Classic), string(group.Consumer), string(group.Streams), txnGroup} {
 		g := kmsg.NewOffsetFetchRequestGroup()
 		topic := kmsg.NewOffsetFetchRequestGroupTopic()
@@ -792,7 +798,7 @@ func (w *lossyGroups) describe(ctx context.Context, s *Server) (map[string]strin
 		}
 	}
 	for p := range left.values {
-		records, err := s.settled(ctx, w.topics[compactedTopic], int32(p))
+		records, err := s.settled(ctx, w.topics[compactedTopic], int32(p), open)
 		if err != nil {
 			return nil, fmt.Errorf("%s-%d: %w", compactedTopic, p, err)
 		}
@@ -838,15 +844,12 @@ func text(answer any, err error) (string, error) {
 	return string(b), err
 }
 
-// settled is committed once no transaction is open: its markers follow the answer to EndTxn.
-func (s *Server) settled(ctx context.Context, topic base.TopicID, partition int32) ([]record.Record, error) {
+// settled is committed once no transaction is open but one that is to be: markers follow the answer to EndTxn.
+func (s *Server) settled(ctx context.Context, topic base.TopicID, partition int32, open bool) ([]record.Record, error) {
 	for {
-		log, ok := s.engine.Partition(base.TopicIDPartition{ID: topic, Partition: partition})
-		if !ok {
-			return nil, errors.New("the partition is not there")
-		}
-		if o := log.Offsets(); o.LastStable == o.HighWatermark {
-			return s.committed(topic, partition)
+		records, stable, err := s.committed(topic, partition)
+		if err != nil || stable || open {
+			return records, err
 		}
 		if err := pause(ctx); err != nil {
 			return nil, err
@@ -869,7 +872,7 @@ func (w *lossyGroups) checkGroups(ctx context.Context, s *Server, known lossMome
 	if _, err := s.take(ctx); err != nil {
 		return fmt.Errorf("%s: take the transactional id: %w", known.step.name, err)
 	}
-	got, err := w.describe(ctx, s)
+	got, err := w.describe(ctx, s, false /* open */)
 	if err != nil {
 		return fmt.Errorf("%s: %w", known.step.name, err)
 	}

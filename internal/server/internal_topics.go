@@ -14,6 +14,7 @@ import (
 	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
 	"github.com/ottlaio/ottla/internal/metadata"
+	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage"
 	"github.com/ottlaio/ottla/internal/storage/wal"
@@ -132,7 +133,11 @@ func (l coordinatorLog) Wait(ctx context.Context, token coordinator.Token) error
 
 // Read implements coordinator.Log.
 func (l coordinatorLog) Read(from base.Offset, maxBytes int) ([]byte, error) {
-	slice, err := l.partition.Read(from, storage.ReadOptions{MaxBytes: maxBytes, AtLeastOne: true, Upto: storage.LogEnd})
+	upto := storage.LogEnd
+	if plant.On(plant.LoadShort) {
+		upto = storage.LastStable
+	}
+	slice, err := l.partition.Read(from, storage.ReadOptions{MaxBytes: maxBytes, AtLeastOne: true, Upto: upto})
 	if err != nil {
 		return nil, err
 	}
