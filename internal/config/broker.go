@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -81,7 +82,7 @@ type Broker struct {
 	MaxShareSessions              int           // group.share.max.share.sessions
 
 	// Consumer groups. What a group may set for itself comes from Consumer.
-	ConsumerGroupAssignors    []string      // group.consumer.assignors
+	ConsumerGroupAssignors    []string      // group.consumer.assignors, by name also where the class was given
 	ConsumerGroupMaxSize      int           // group.consumer.max.size
 	StreamsGroupMaxSize       int           // group.streams.max.size
 	ConsumerGroupMigration    string        // group.consumer.migration.policy
@@ -193,6 +194,9 @@ func (b *Broker) fill() {
 		b.GroupProtocols = append(b.GroupProtocols, strings.ToLower(p))
 	}
 	b.ConsumerGroupAssignors = v.words("group.consumer.assignors")
+	for i, name := range b.ConsumerGroupAssignors {
+		b.ConsumerGroupAssignors[i] = cmp.Or(assignorClasses[name], name)
+	}
 	b.ConsumerGroupMaxSize = int(v.int("group.consumer.max.size"))
 	b.StreamsGroupMaxSize = int(v.int("group.streams.max.size"))
 	b.ConsumerGroupMigration = v.string("group.consumer.migration.policy")
@@ -265,6 +269,12 @@ func parseOverrides(text string) (map[string]int, error) {
 		overrides[trim(host)] = n
 	}
 	return overrides, nil
+}
+
+// assignorClasses are the names of Kafka's own assignors by their class, which the setting may give too.
+var assignorClasses = map[string]string{
+	"org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
+	"org.apache.kafka.coordinator.group.assignor.RangeAssignor":   "range",
 }
 
 // checkTogether reports settings that contradict each other, and what would not be kept.

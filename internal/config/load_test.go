@@ -107,6 +107,16 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+func TestAssignorsMayBeGivenByKafkasClasses(t *testing.T) {
+	b := load(t, Sources{Sets: []string{"group.consumer.assignors=org.apache.kafka.coordinator.group.assignor.RangeAssignor,uniform"}})
+	if got := b.ConsumerGroupAssignors; !slices.Equal(got, []string{"range", "uniform"}) {
+		t.Errorf("assignors are %q", got)
+	}
+	if v, _ := b.Value("group.consumer.assignors"); v.Value != "org.apache.kafka.coordinator.group.assignor.RangeAssignor,uniform" {
+		t.Errorf("the setting is shown as %q", v.Value)
+	}
+}
+
 func TestProblemsAreAllReportedWithPlaceAndSuggestion(t *testing.T) {
 	file := write(t, "my.properties", "# first line\nlog.retention.msec=5\n\nnum.partitions=zero\nretention.ms=7\nlog.dirs=/a,/b\n")
 	_, err := Load(Sources{File: file, Environ: []string{"OTTLA_TAIL_BITES=7", "KAFKA_NUM_PARTITION=7", "KAFKA_HEAP_OPTS=-Xmx1g"}, Sets: []string{"broken", "listeners=SSL://:9092"}})

@@ -5,7 +5,7 @@ var groupSettingsTable = []Def{
 	{Name: "add.partitions.to.txn.retry.backoff.max.ms", Type: Int, Default: "100", Valid: atLeast(0), Doc: "Longest wait of the broker before it asks again to add partitions to a transaction."},
 	{Name: "add.partitions.to.txn.retry.backoff.ms", Type: Int, Default: "20", Valid: atLeast(1), Doc: "First wait of the broker before it asks again to add partitions to a transaction; it grows up to add.partitions.to.txn.retry.backoff.max.ms."},
 	{Name: "group.consumer.assignment.interval.ms", Type: Int, Default: "1000", Valid: atLeast(0), Mode: ClusterWide, Effect: Effective, Doc: "Least time between two computations of a consumer group's assignment."},
-	{Name: "group.consumer.assignors", Type: List, Default: "uniform,range", Valid: nonEmptyListOf(), Effect: Effective, Doc: "Assignors of consumer groups, the default first: uniform and range."},
+	{Name: "group.consumer.assignors", Type: List, Default: "uniform,range", Valid: nonEmptyListOf(), Effect: Effective, Doc: "Assignors of consumer groups, the default first: uniform and range, or the names of Kafka's classes for them."},
 	{Name: "group.consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Valid: atLeast(1), Effect: Effective, Doc: "How often members of consumer groups report."},
 	{Name: "group.consumer.max.assignment.interval.ms", Type: Int, Default: "15000", Valid: atLeast(0), Effect: Effective, Doc: "Largest value of a group's consumer.assignment.interval.ms."},
 	{Name: "group.consumer.max.heartbeat.interval.ms", Type: Int, Default: "15000", Valid: atLeast(1), Effect: Effective, Doc: "Largest value of a group's consumer.heartbeat.interval.ms."},
