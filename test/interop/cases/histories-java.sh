@@ -3,7 +3,7 @@
 set -euo pipefail
 . test/interop/lib.sh
 export HISTORY_JAVA
-HISTORY_JAVA=$(kafka_libs)
+HISTORY_JAVA=$(maven_libs kafka)
 
 # histories TAGS TESTS: the tests, of a build with these tags, into $WORK/log.
 histories() {
@@ -16,7 +16,7 @@ PROVE_BINARY=$OTTLA histories '' "$tests" || fail "$(tail -n 60 "$WORK/log")"
 held=$(sed -n 's/.*: held *//p' "$WORK/log" | tr -s ' ' | paste -sd ';')
 
 go build -tags plant -o "$WORK/planted" ./cmd/ottla >&2
-export PROVE_BINARY=$WORK/planted SEED=1
+export PROVE_BINARY=$WORK/planted SEED=1 TMPDIR=$WORK # histories of failed tests are kept there
 caught() { # caught BUG ANOMALY TEST
   if OTTLA_PLANT=$1 histories plant "$3"; then fail "$1 is not caught"; fi
   grep -q "anomalies: .*$2" "$WORK/log" || fail "$1 is not reported as $2: $(tail -n 60 "$WORK/log")"
