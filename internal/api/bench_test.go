@@ -12,7 +12,8 @@ import (
 )
 
 // exchangeRaw sends an encoded request and reads its answer into buf.
-func exchangeRaw(b *testing.B, c *testClient, frame, buf []byte) int {
+func exchangeRaw(b testing.TB, c *testClient, frame, buf []byte) int {
+	b.Helper()
 	if _, err := c.conn.Write(frame); err != nil {
 		b.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,9 +33,10 @@ import (
 // INCONSISTENT_TOPIC_ID cannot arise because logs go by topic id.
 
 func (a *API) fetch(_ context.Context, c *call, req *kmsg.FetchRequest) (wire.Pending, error) {
-	f := &fetching{api: a, call: c, req: req}
+	f := fetchings.Get().(*fetching)
+	f.api, f.call, f.req = a, c, req
 	if replicaOf(req) >= 0 {
-		f.session = newFetchSession(req.Version >= 13, 0)
+		f.session = newFetchSession(req.Version >= 13)
 		f.session.updateLocked(req)
 		f.replica = true
 		return f, nil
@@ -51,7 +53,7 @@ func replicaOf(req *kmsg.FetchRequest) int32 {
 	return req.ReplicaID
 }
 
-// fetching is one fetch between its two phases.
+// fetching is one fetch between its two phases, and then its answer. It is used again once that was written.
 type fetching struct {
 	api     *API
 	call    *call
@@ -60,6 +62,28 @@ type fetching struct {
 	err     error // of the whole request
 	replica bool
 	results []fetchResult
+	timer   *time.Timer // stopped; nil before the first fetch that waits
+	encoder fetchEncoder
+}
+
+var fetchings = sync.Pool{New: func() any { return new(fetching) }}
+
+// Most of what a fetching keeps for the next fetch: a client may ask for a million partitions.
+const (
+	keptFetchPartitions = 1024
+	keptFetchHead       = 64 << 10
+)
+
+// recycle makes f ready for another fetch. Nobody may use it afterwards.
+func (f *fetching) recycle() {
+	results, head, cuts := f.results, f.encoder.head, f.encoder.cuts
+	if cap(results) > keptFetchPartitions || cap(cuts) > keptFetchPartitions || cap(head) > keptFetchHead {
+		return
+	}
+	clear(results[:cap(results)])
+	clear(cuts)
+	*f = fetching{results: results[:0], timer: f.timer, encoder: fetchEncoder{fetchAnswer: fetchAnswer{head: head[:0], cuts: cuts[:0]}}}
+	fetchings.Put(f)
 }
 
 // fetchResult is what one partition gives.
@@ -86,9 +110,8 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 		return f.answerError(f.err), nil
 	}
 	defer f.release()
-	timer := time.NewTimer(time.Duration(max(f.req.MaxWaitMillis, 0)) * time.Millisecond)
-	defer timer.Stop()
 	last, watch := f.req.MaxWaitMillis <= 0, false
+	var late <-chan time.Time
 	for {
 		changed, enough := f.read(last, watch)
 		if enough {
@@ -97,9 +120,12 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 		if watch = true; changed == nil {
 			continue // look again, now watching: nothing that comes after that look goes unnoticed
 		}
+		if late == nil {
+			late = f.startTimer(time.Duration(f.req.MaxWaitMillis) * time.Millisecond)
+		}
 		select {
 		case <-changed:
-		case <-timer.C:
+		case <-late:
 			last = true
 		case <-f.call.Conn.Draining():
 			last = true
@@ -109,12 +135,30 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 	}
 }
 
-// release gives back what a session that is not kept holds.
+// startTimer returns a channel that gets a value after d.
+func (f *fetching) startTimer(d time.Duration) <-chan time.Time {
+	if f.timer == nil {
+		f.timer = time.NewTimer(d)
+	} else {
+		f.timer.Reset(d)
+	}
+	return f.timer.C
+}
+
+// release stops the timer, and gives back what a session that is not kept holds.
 func (f *fetching) release() {
-	f.session.mu.Lock()
-	defer f.session.mu.Unlock()
-	if f.session.id == noSession {
-		f.session.closeLocked()
+	if f.timer != nil {
+		f.timer.Stop() // nothing can be received from it afterwards
+	}
+	s := f.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id != noSession {
+		return
+	}
+	s.closeLocked()
+	if !s.entered { // else other fetches may have it too
+		s.recycleLocked()
 	}
 }
 

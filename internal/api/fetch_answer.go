@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 
@@ -51,16 +52,35 @@ func (a *fetchAnswer) WriteBody(w io.Writer) error {
 
 // answerError is an answer with an error of the whole request, which only versions with sessions can carry.
 func (f *fetching) answerError(err error) wire.Answer {
-	e := fetchEncoder{version: f.req.Version, flexible: f.req.Version >= 12}
+	e := f.startEncoder()
 	e.start(f.codeOf(err), noSession, 0)
 	e.end(nil)
-	return &e.fetchAnswer
+	return f
+}
+
+// startEncoder returns the fetch's encoder, ready to begin.
+func (f *fetching) startEncoder() *fetchEncoder {
+	f.encoder = fetchEncoder{
+		fetchAnswer: fetchAnswer{head: f.encoder.head[:0], cuts: f.encoder.cuts[:0]},
+		version:     f.req.Version, flexible: f.req.Version >= 12, committed: f.req.IsolationLevel == 1,
+	}
+	return &f.encoder
+}
+
+// BodySize implements wire.Answer.
+func (f *fetching) BodySize() int { return f.encoder.BodySize() }
+
+// WriteBody implements wire.Answer.
+func (f *fetching) WriteBody(w io.Writer) error {
+	err := f.encoder.WriteBody(w)
+	f.recycle()
+	return err
 }
 
 // answer encodes the results.
 func (f *fetching) answer(sessionID int32) wire.Answer {
-	e := fetchEncoder{version: f.req.Version, flexible: f.req.Version >= 12, committed: f.req.IsolationLevel == 1}
-	e.head = make([]byte, 0, 64+96*len(f.results))
+	e := f.startEncoder()
+	e.head = slices.Grow(e.head, 64+96*len(f.results))
 	e.start(0, sessionID, topicRuns(f.results))
 	var leaders []endpoint
 	for i := 0; i < len(f.results); {
@@ -80,7 +100,7 @@ func (f *fetching) answer(sessionID int32) wire.Answer {
 		i += n
 	}
 	e.end(leaders)
-	return &e.fetchAnswer
+	return f
 }
 
 // topicRuns counts the runs of partitions of the same topic. A topic may come more than once.

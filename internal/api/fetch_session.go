@@ -83,16 +83,56 @@ type fetchSession struct {
 	ring    fetchTarget // the list's sentinel
 	watcher *storage.Watcher
 	view    *view // with which the targets were last resolved
+	entered bool  // it was kept at some time
+
+	// For the next fetch, if the session was never kept.
+	spare        *fetchTarget // by next
+	spareWatcher *storage.Watcher
 
 	// Guarded by fetchSessions.mu.
 	created, used time.Time
 	kept          int // partitions that count against maxSessionPartitions
 }
 
-func newFetchSession(byID bool, partitions int) *fetchSession {
-	s := &fetchSession{byID: byID, targets: make(map[fetchKey]*fetchTarget, partitions)}
+func newFetchSession(byID bool) *fetchSession {
+	s := fetchSessionPool.Get().(*fetchSession)
+	s.byID = byID
+	return s
+}
+
+// fetchSessionPool holds empty sessions that were never kept.
+var fetchSessionPool = sync.Pool{New: func() any {
+	s := &fetchSession{targets: map[fetchKey]*fetchTarget{}}
 	s.ring.prev, s.ring.next = &s.ring, &s.ring
 	return s
+}}
+
+// recycleLocked makes a session ready that was never kept, and is closed. Only the caller may have it.
+func (s *fetchSession) recycleLocked() {
+	if len(s.targets) > keptFetchPartitions {
+		return
+	}
+	for t := s.ring.next; t != &s.ring; {
+		next := t.next
+		*t = fetchTarget{next: s.spare}
+		s.spare, t = t, next
+	}
+	clear(s.targets)
+	s.ring.prev, s.ring.next = &s.ring, &s.ring
+	s.view = nil
+	fetchSessionPool.Put(s)
+}
+
+// targetLocked returns a new target.
+func (s *fetchSession) targetLocked(key fetchKey) *fetchTarget {
+	t := s.spare
+	if t == nil {
+		t = new(fetchTarget)
+	} else {
+		s.spare = t.next
+	}
+	*t = fetchTarget{key: key, highWatermark: -1, logStart: -1}
+	return t
 }
 
 func (s *fetchSession) pushBack(t *fetchTarget) {
@@ -117,7 +157,7 @@ func (s *fetchSession) updateLocked(req *kmsg.FetchRequest) {
 			key := fetchKey{id: topic.TopicID, name: topic.Topic, partition: p.Partition}
 			t := s.targets[key]
 			if t == nil {
-				t = &fetchTarget{key: key, highWatermark: -1, logStart: -1}
+				t = s.targetLocked(key)
 				s.targets[key] = t
 				s.pushBack(t)
 				s.view = nil // resolve it
@@ -188,7 +228,9 @@ func (v *view) fetchPartition(key fetchKey, byID bool) (*storage.Partition, *met
 // watchLocked returns the channel that is signalled when a partition moves, watching them all if they are not yet.
 func (s *fetchSession) watchLocked() <-chan struct{} {
 	if s.watcher == nil {
-		s.watcher = storage.NewWatcher()
+		if s.watcher, s.spareWatcher = s.spareWatcher, nil; s.watcher == nil {
+			s.watcher = storage.NewWatcher()
+		}
 		for t := s.ring.next; t != &s.ring; t = t.next {
 			if t.partition != nil {
 				s.watcher.Watch(t.partition)
@@ -201,7 +243,7 @@ func (s *fetchSession) watchLocked() <-chan struct{} {
 func (s *fetchSession) closeLocked() {
 	if s.watcher != nil {
 		s.watcher.Close()
-		s.watcher = nil
+		s.watcher, s.spareWatcher = nil, s.watcher
 	}
 }
 
@@ -240,7 +282,7 @@ func (f *fetchSessions) open(req *kmsg.FetchRequest, now time.Time) (*fetchSessi
 		if req.SessionID != noSession {
 			f.drop(req.SessionID)
 		}
-		s := newFetchSession(byID, countPartitions(req))
+		s := newFetchSession(byID)
 		s.updateLocked(req)
 		return s, nil
 	}
@@ -267,14 +309,6 @@ func (f *fetchSessions) open(req *kmsg.FetchRequest, now time.Time) (*fetchSessi
 	}
 	s.epoch = nextEpoch(s.epoch)
 	return s, nil
-}
-
-func countPartitions(req *kmsg.FetchRequest) int {
-	n := 0
-	for i := range req.Topics {
-		n += len(req.Topics[i].Partitions)
-	}
-	return n
 }
 
 func (f *fetchSessions) find(id int32) *fetchSession {
@@ -315,7 +349,8 @@ func (f *fetchSessions) place(s *fetchSession, now time.Time) (victim *fetchSess
 	for f.byID[id] != nil {
 		id = rand.Int32N(math.MaxInt32) + 1
 	}
-	s.id, s.epoch = id, nextEpoch(initialEpoch)
+	s.id, s.epoch, s.entered = id, nextEpoch(initialEpoch), true
+	s.spare = nil // it will not be recycled
 	s.created, s.used, s.kept = now, now, size
 	f.byID[id] = s
 	f.partitions += size

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -211,13 +212,60 @@ func TestSessionSeesTopicsComeAndGo(t *testing.T) {
 	}
 }
 
+// TestFetchesDoNotMix has clients fetch at once, each its own partition, with a session and without, where there are records and where a
+// fetch waits: what a fetch leaves for others to use again must not hold anything of it.
+func TestFetchesDoNotMix(t *testing.T) {
+	t.Parallel()
+	const clients, rounds = 6, 30
+	b := newBroker(t)
+	id := b.createTopic("t", clients)
+	var wg sync.WaitGroup
+	for i := range int32(clients) {
+		c, _ := b.tcpClient(testListener)
+		mustProduce(c, "t", i, fmt.Sprintf("of %d", i))
+		wg.Go(func() {
+			session, epoch := noSession, initialEpoch
+			for round := range rounds {
+				if i%2 == 0 {
+					session, epoch = noSession, finalEpoch
+				}
+				req := sessionRequest(session, epoch)
+				req.MinBytes, req.MaxWaitMillis = 1, 2
+				offset := int64(round % 2) // of the record, then behind it
+				addFetch(req, "t", id, i, offset)
+				c.send(req)
+				answer, err := c.receive(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp := answer.(*kmsg.FetchResponse)
+				session, epoch = resp.SessionID, nextEpoch(epoch)
+				var got []string
+				for _, topic := range resp.Topics {
+					for _, p := range topic.Partitions {
+						if p.Partition != i || p.ErrorCode != 0 {
+							t.Errorf("client %d is answered of partition %d, code %d", i, p.Partition, p.ErrorCode)
+						}
+						got = append(got, recordsOf(t, p.RecordBatches)...)
+					}
+				}
+				if want := fmt.Sprintf("0:of %d", i); offset == 0 && !slices.Equal(got, []string{want}) || offset > 0 && len(got) > 0 {
+					t.Errorf("client %d got %q at %d", i, got, offset)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestSessionCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	cache := newFetchSessions(2)
 	cache.maxPartitions = 100
 	keep := func(partitions int) *fetchSession {
-		s := newFetchSession(true, partitions)
+		s := newFetchSession(true)
 		for p := range partitions {
 			s.targets[fetchKey{partition: int32(p)}] = &fetchTarget{}
 		}

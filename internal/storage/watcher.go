@@ -42,16 +42,13 @@ func (w *Watcher) Unwatch(p *Partition) {
 func (p *Partition) unwatch(w *Watcher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.watchers, w)
-	if len(p.watchers) == 0 {
-		p.watchers = nil
-	}
+	delete(p.watchers, w) // the empty map stays: who has read a partition reads it again
 }
 
 // C receives a value after watched partitions moved. Signals are merged: look at every partition after each.
 func (w *Watcher) C() <-chan struct{} { return w.c }
 
-// Close unwatches everything.
+// Close unwatches everything. The watcher may be used again; a signal from before may still come then.
 func (w *Watcher) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
