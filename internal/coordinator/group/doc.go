@@ -55,7 +55,27 @@
 //	Reconciling  some member has not come to its target
 //	Stable       all have
 //
-// A heartbeat brings its member one step nearer to its target; the steps are told at Machine.reconcile. What a member has to give back is
+//	from         to                       when
+//	not there    Assigning                the first member joins
+//	any          Assigning                a member comes, goes or changes what it subscribes to, or the topics change, and members are left
+//	Assigning    Reconciling or Stable    a heartbeat computes the target
+//	Reconciling  Stable                   the last member has come to its target
+//	any          Empty                    the last member leaves, or is fenced
+//	Empty        not there                DeleteGroups, or no offsets are left
+//
+// A member is reconciled, or on its way to its target (memberState):
+//
+//	from         to                       when
+//	new          reconciled or unreleased it joins
+//	reconciled   unrevoked                its target lacks what it has
+//	reconciled   unreleased               some of its target is with others
+//	unrevoked    reconciled or unreleased it says that it is without what it has to give back
+//	unrevoked    fenced                   its rebalance timeout runs out first
+//	unreleased   reconciled               what it waits for is free
+//	unreleased   unrevoked                a new target lacks what it has
+//	any          not there                it leaves with epoch -1, or its session ends
+//
+// A heartbeat brings its member one step nearer to its target, see Machine.reconcile. What a member has to give back is
 // taken off it first, and a partition goes to its next owner only once its former one has said that it is without it.
 //
 // Timers: a session per member; a rebalance timeout per member that has something to give back. Members are fenced when either runs out.
@@ -76,6 +96,9 @@
 //	             streams.assignment.interval.ms of the last one, and not within streams.initial.rebalance.delay.ms of the first member
 //	Reconciling  some member has not come to its target
 //	Stable       all have
+//
+// They follow one another as those of a consumer group do, but that a change of the topics or the first member may lead to NotReady, and from there a
+// change of the topics to Assigning. The states of members are those of a consumer group's.
 //
 // What a topology needs of the topics is worked out by package topology, whenever the topics change: see Machine.examine. Internal topics that
 // are missing go out with the answer, to be created (StreamsHeartbeat.Create); the next heartbeat finds them, and the group gets a new epoch.
@@ -101,6 +124,12 @@
 //
 //	Empty   no members
 //	Stable  there are members
+//
+//	from                to      when
+//	not there or Empty  Stable  a member joins
+//	not there           Empty   offsets are altered
+//	Stable              Empty   the last member leaves, or its session ends
+//	Empty               not there  DeleteGroups
 //
 // A partition is assigned only once the share coordinator keeps its state, which goes in steps:
 //

@@ -16,7 +16,7 @@
 //	  │                                └──────────────┘ written   └───────────────┘                   │
 //	  └──────────────────────── InitProducerId: the epoch goes up ───────────────────────────────────┘
 //
-// Every arrow is one record. A transactional id that nobody used for transactional.id.expiration.ms is forgotten, unless a transaction is
+// What leads out of Empty leads out of the two Complete states as well. Every arrow is one record. A transactional id that nobody used for transactional.id.expiration.ms is forgotten, unless a transaction is
 // under way.
 //
 // Kafka's state PrepareEpochFence and its pending states do not exist: a record is applied when it is queued, so no request meets a
