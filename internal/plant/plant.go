@@ -175,6 +175,12 @@ const (
 	EpochAhead Bug = "epoch-ahead"
 	// StaticUnfenced takes the heartbeat of a static member that was replaced for one of its successor.
 	StaticUnfenced Bug = "static-unfenced"
+	// LastStableEarly takes a transaction for ended before its marker is durable.
+	LastStableEarly Bug = "last-stable-early"
+	// AbortNotIndexed flushes a marker without an entry in the index of aborted transactions.
+	AbortNotIndexed Bug = "abort-not-indexed"
+	// OpenForgotten forgets the open transactions that a checkpoint holds.
+	OpenForgotten Bug = "open-forgotten"
 )
 
 // Bugs lists all of them.
@@ -190,4 +196,5 @@ var Bugs = []Bug{
 	AcceptForgotten, EternalLock, DeliveryUncounted, AckNotOwned, ShareAckEarly, LoadShort,
 	EpochKept, AbortDecided, EndForgotten, EndedTwice, MarkerOfFormerEpoch, MarkerGivenUp, LateEndTaken, NotFenced, LaggardUnfenced,
 	GenerationKept, PartitionTwice, SilenceGivesBack, LeaverKeeps, TargetOfLeaver, TargetLost, EpochAhead, StaticUnfenced,
+	LastStableEarly, AbortNotIndexed, OpenForgotten,
 }

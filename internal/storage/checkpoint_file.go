@@ -357,6 +357,9 @@ func (r *reader) producers() (t producerTable) {
 		if r.version < 2 {
 			s.lastTimestamp = s.last().timestamp
 		}
+		if plant.On(plant.OpenForgotten) {
+			s.txnFirst = base.NoOffset
+		}
 		if s.txnFirst != base.NoOffset {
 			t.open = append(t.open, openTxn{producer: id, first: s.txnFirst, pos: pos})
 		}

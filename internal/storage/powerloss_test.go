@@ -34,7 +34,8 @@ import (
 //   - the log start is at least where the last acknowledged move put it, and no further than one was asked for;
 //   - each producer's last acknowledged batch, sent again, is known as a duplicate at its offset, and its next one is accepted;
 //   - the leader epochs are those in the batches;
-//   - the last stable offset, the open transactions and the aborted ones are those that the batches give;
+//   - the last stable offset, the open transactions and the aborted ones are those that the batches give, and no transaction is open
+//     that readers of committed records saw;
 //   - a deleted topic is gone, one whose deletion was not acknowledged is whole or gone.
 
 const (
@@ -49,6 +50,7 @@ type modelPartition struct {
 	appended  atomic.Int64 // how many of them
 	acked     atomic.Int64 // how many of them are acknowledged
 	visible   atomic.Int64 // high watermark, as readers saw it
+	stable    atomic.Int64 // last stable offset, as readers saw it
 	startAsk  atomic.Int64 // log start that was asked for
 	startAck  atomic.Int64 // log start that was acknowledged
 	deleteAsk atomic.Bool
@@ -77,7 +79,7 @@ type modelView struct {
 	m                  *modelPartition
 	batches            []modelBatch
 	acked, appended    int
-	visible            base.Offset
+	visible, stable    base.Offset
 	startAck, startAsk base.Offset
 	deleted, mayDelete bool
 }
@@ -140,7 +142,8 @@ func (w *powerLoss) hook(op crashfs.Op) {
 		views := make([]modelView, len(w.partitions))
 		for j, m := range w.partitions { // what is acknowledged now is durable in the image
 			views[j] = modelView{
-				m: m, acked: int(m.acked.Load()), visible: base.Offset(m.visible.Load()), startAck: base.Offset(m.startAck.Load()), deleted: m.deleteAck.Load(),
+				m: m, acked: int(m.acked.Load()), visible: base.Offset(m.visible.Load()), stable: base.Offset(m.stable.Load()),
+				startAck: base.Offset(m.startAck.Load()), deleted: m.deleteAck.Load(),
 			}
 		}
 		switch i {
@@ -324,8 +327,15 @@ func (w *powerLoss) appendTxn(m *modelPartition, p *Partition) pendingAppend {
 	if err != nil || at.Base != h.BaseOffset || at.Duplicate {
 		w.t.Fatalf("append at %d: %+v, %v", h.BaseOffset, at, err)
 	}
-	m.visible.Store(int64(p.Offsets().HighWatermark))
+	m.read(p)
 	return pendingAppend{m, n, at.Sequence}
+}
+
+// read notes what readers see.
+func (m *modelPartition) read(p *Partition) {
+	o := p.Offsets()
+	m.visible.Store(int64(o.HighWatermark))
+	m.stable.Store(int64(o.LastStable))
 }
 
 // expect tells the model of a batch that is about to be appended, and gives it its offset and epoch.
@@ -365,7 +375,7 @@ func (w *powerLoss) append(m *modelPartition, p *Partition) pendingAppend {
 			w.t.Fatalf("append at %d, sent again: %+v, %v", first, at, err)
 		}
 	}
-	m.visible.Store(int64(p.Offsets().HighWatermark))
+	m.read(p)
 	return pendingAppend{m, n, at.Sequence}
 }
 
@@ -517,6 +527,9 @@ func (v modelView) checkTxns(p *Partition) error {
 	open, aborted := v.txns(o.LogEnd)
 	if want := max(oldest(open, o.LogEnd), o.LogStart); o.LastStable != want {
 		return fmt.Errorf("the last stable offset is %d, want %d: %v open", o.LastStable, want, open)
+	}
+	if o.LastStable < v.stable {
+		return fmt.Errorf("the last stable offset is %d, readers of committed records saw up to %d", o.LastStable, v.stable)
 	}
 	for _, s := range p.Producers() {
 		if first, began := open[s.ID]; began && s.TxnStartOffset != first || !began && s.TxnStartOffset != base.NoOffset {

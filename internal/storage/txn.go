@@ -69,7 +69,7 @@ type endedTxn struct {
 
 // endLocked takes note of a transaction that a marker at offset ended. The table of producers no longer has it.
 func (p *Partition) endLocked(txn openTxn, m marker, at base.Offset) {
-	if at >= p.hw {
+	if at >= p.hw && !plant.On(plant.LastStableEarly) {
 		p.ended = append(p.ended, endedTxn{txn, at})
 	}
 	if m.commit {

@@ -109,6 +109,9 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.TargetLost:               {{"coordinator", 400}},
 	plant.EpochAhead:               {{"coordinator", 400}},
 	plant.StaticUnfenced:           {{"coordinator", 400}},
+	plant.LastStableEarly:          {{"power-loss", 300}},
+	plant.AbortNotIndexed:          {{"power-loss", 300}},
+	plant.OpenForgotten:            {{"power-loss", 300}},
 }
 
 // namedBy is the anomaly that rows of histories must report of a bug: if such a row fails by something else, it has not caught it.
