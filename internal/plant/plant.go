@@ -29,6 +29,14 @@ const (
 	NoBlockCRC Bug = "no-block-crc"
 	// NoCarry rewrites the ragged end of a segment without having it in the wal.
 	NoCarry Bug = "no-carry"
+	// BodyUnsynced acknowledges batches whose bodies were written to their segments and not synced.
+	BodyUnsynced Bug = "body-unsynced"
+	// BodyUnchecked believes in replay that the body of a batch is what was written.
+	BodyUnchecked Bug = "body-unchecked"
+	// BodyElsewhere writes the body of a batch one block behind its place.
+	BodyElsewhere Bug = "body-elsewhere"
+	// BodyRewritten writes bodies that replay has found, and the wal counts on, once more in their place.
+	BodyRewritten Bug = "body-rewritten"
 	// ReleaseEarly gives wal files free when a checkpoint begins, before it is durable.
 	ReleaseEarly Bug = "release-early"
 	// SkipCheckpointFolderSync leaves the checkpoint's rename unsynced.
@@ -185,7 +193,8 @@ const (
 
 // Bugs lists all of them.
 var Bugs = []Bug{
-	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry, ReleaseEarly,
+	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry,
+	BodyUnsynced, BodyUnchecked, BodyElsewhere, BodyRewritten, ReleaseEarly,
 	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
 	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, SkipSyncAll, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,

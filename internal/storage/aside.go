@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/storage/disk"
+	"github.com/ottlaio/ottla/internal/storage/segment"
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
@@ -30,7 +32,16 @@ func (a *asideWriter) write(group wal.Sequence, entry wal.Entry) error {
 			return err
 		}
 	}
-	_, err := f.Write(appendAside(nil, asideEntry{
+	var err error
+	if entry.Kind == wal.Placed {
+		entry, err = a.e.placedAside(entry)
+	}
+	if found := (*segment.DamageError)(nil); errors.As(err, &found) {
+		a.e.reportAside(bodyDamage("", entry, found))
+	} else if err != nil {
+		return err
+	}
+	_, err = f.Write(appendAside(nil, asideEntry{
 		kind: entry.Kind, at: uint64(group), first: entry.FirstOffset, last: entry.LastOffset, data: entry.Data,
 	}))
 	return err

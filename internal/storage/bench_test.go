@@ -10,16 +10,21 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
-// BenchmarkAppend appends to twelve partitions on the machine's own disk, five batches of each in flight, every one synced.
+// BenchmarkAppend appends to twelve partitions on the machine's own disk, five batches of each in flight, every one synced. Large batches go past
+// the wal, and for comparison through it.
 func BenchmarkAppend(b *testing.B) {
-	for _, size := range []int{1 << 10, 64 << 10} {
-		b.Run(fmt.Sprintf("batch=%dKiB", size>>10), func(b *testing.B) {
+	for _, c := range []struct {
+		size          int
+		indirectBytes int64
+	}{{1 << 10, 0}, {64 << 10, 0}, {1 << 20, 0}, {1 << 20, 1 << 30}} {
+		size := c.size
+		b.Run(fmt.Sprintf("batch=%dKiB/past=%t", size>>10, c.indirectBytes == 0 && size > 256<<10), func(b *testing.B) {
 			const partitions, inFlight = 12, 5
 			specs := make([]PartitionSpec, partitions)
 			for i := range specs {
 				specs[i] = testSpec('a', int32(i), LogConfig{})
 			}
-			e := open(b, Config{FS: disk.Default(), Dir: b.TempDir(), LeaderEpoch: 1, Partitions: specs})
+			e := open(b, Config{FS: disk.Default(), Dir: b.TempDir(), LeaderEpoch: 1, Partitions: specs, IndirectBytes: c.indirectBytes})
 			batch, h := makeBatch(batchSpec{size: size})
 			b.SetBytes(int64(len(batch)))
 			b.ReportAllocs()

@@ -32,6 +32,7 @@ type rotten struct {
 func (r *rotten) config(fs *crashfs.FS, epoch base.LeaderEpoch) Config {
 	cfg := testConfig(fs, r.specs...)
 	cfg.WALMaxBytes, cfg.WALFileBytes, cfg.LeaderEpoch = 1<<20, 64<<10, epoch
+	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, 1
 	return cfg
 }
 
@@ -56,6 +57,13 @@ func newRotten(t *testing.T) *rotten {
 				p := partition(t, e, spec.ID)
 				n := len(r.acked[spec.ID])
 				b := batchSpec{size: 250, seed: 100*i + n, timestamp: timestampOf(n)}
+				if i == 2 && n%8 == 7 { // a body goes past the wal
+					b.size = 9000
+					wantRoom(p)
+					if err := p.flush(flushBlock); err != nil {
+						t.Fatal(err)
+					}
+				}
 				if i == 0 {
 					r.last = record.Producer{ID: 77, Epoch: 1, BaseSequence: int32(n)}
 					b.producer = &r.last
@@ -80,6 +88,9 @@ func newRotten(t *testing.T) *rotten {
 			t.Fatal(err)
 		}
 		r.starts[p.id] = start
+		if bodies := e.log.Stats().Bodies; bodies != 3 {
+			t.Fatalf("%d bodies went past the wal, want 3", bodies)
+		}
 		if life == 0 {
 			closeEngine(t, e)
 		} else {

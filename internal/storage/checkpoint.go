@@ -29,7 +29,7 @@ func (e *Engine) kickCheckpoint() {
 // checkpointIfLarge asks for a checkpoint when enough of the wal has filled since the last.
 func (e *Engine) checkpointIfLarge() {
 	e.dirty.Store(true)
-	if e.log.LiveBytes() >= e.trigger.Load() {
+	if e.log.LiveBytes()+e.placed.Load() >= e.trigger.Load() {
 		e.kickCheckpoint()
 	}
 }
@@ -51,6 +51,7 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	// Whatever is logged from here on has at least this sequence, so that replay from it misses no move made while the
 	// partitions are captured one after another.
 	next := e.log.Durable() + 1
+	placed := e.placed.Load()
 	if plant.On(plant.ReleaseEarly) {
 		_ = e.log.Release(next)
 	}
@@ -81,8 +82,12 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 		return e.walError(err)
 	}
 	e.previous, e.released = next, file.From
+	e.placed.Add(-placed)
 	for _, c := range captured {
 		c.p.checkpointedTo(c.sealed)
+		if err := c.p.cutStrewn(c.flushed); err != nil {
+			return err
+		}
 	}
 	e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
 	e.dropListed(captured, removals)
@@ -97,6 +102,7 @@ type capture struct {
 	waits   bool         // something of it is only in the wal
 	dropped []*droppedSegment
 	sealed  base.Offset // end of its sealed segments
+	flushed base.Offset // end of what is in segments
 
 	unsynced *segment.Segment // written out and not synced, nil if there is nothing
 }
@@ -133,6 +139,7 @@ func (p *Partition) capture(next wal.Sequence, together bool) (*capture, error) 
 	}
 	c.encoded, c.dropped, c.sealed = p.encoded, slices.Clone(p.dropped), p.segments[p.flushing].base
 	c.needed, c.waits = p.neededLocked()
+	c.flushed = p.flushedEnd
 	return c, nil
 }
 

@@ -127,6 +127,9 @@ func (p *Partition) settle() error {
 	if err := p.flushHeld(1); err != nil {
 		return err
 	}
+	if err := p.trimRoomHeld(); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	changed, end, epochs, deleted := p.changed, p.flushedEnd, p.epochs, p.deleted
 	p.mu.Unlock()

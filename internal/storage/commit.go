@@ -69,6 +69,9 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 	}
 	if done > 0 {
 		last := p.commits[done-1]
+		for _, c := range p.commits[:done] {
+			e.large.Add(-c.large)
+		}
 		p.commits = p.commits[:copy(p.commits, p.commits[done:])]
 		if p.hw != last.end {
 			for w := range p.watchers {

@@ -28,9 +28,10 @@ type session struct {
 func newSession(t *testing.T, n int) *session {
 	t.Helper()
 	s := &session{fs: newFS(t)}
-	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 5000}), testSpec('b', 0, LogConfig{SegmentBytes: 5000}))
+	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 24_000}), testSpec('b', 0, LogConfig{SegmentBytes: 5000}))
 	s.cfg.SyncAllFrom = 1 + n%2*100
 	s.cfg.WALMaxBytes, s.cfg.WALFileBytes, s.cfg.TailBytes = 1<<20, 64<<10, 1<<20
+	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 9000, 1
 	return s
 }
 
@@ -45,7 +46,13 @@ func (s *session) live(ctx context.Context) error {
 	p, _ := e.Partition(s.cfg.Partitions[0].ID)
 	other, _ := e.Partition(s.cfg.Partitions[1].ID)
 	for i := range 36 {
-		batch, h := makeBatch(batchSpec{size: 700, seed: i})
+		spec := batchSpec{size: 700, seed: i}
+		if i%4 == 3 { // with a body that goes past the wal
+			spec.size = 9000
+			wantRoom(p)
+			e.flushed(p, p.flush(flushBlock))
+		}
+		batch, h := makeBatch(spec)
 		dead := e.Err() != nil
 		for try := 0; ; try++ {
 			at, err := p.Append(ctx, batch, h, AppendOptions{})
@@ -133,7 +140,7 @@ func (s *session) verify(ctx context.Context) error {
 func TestAnErrorFromEveryCall(t *testing.T) {
 	row := proof.Start(t, "errors", "calls of the disk that fail", 0)
 	step := proof.Times(t, 7, 1, 1)
-	kinds := map[crashfs.OpKind]int{}
+	kinds, rooms := map[crashfs.OpKind]int{}, 0
 	for n := 0; ; n += step {
 		s := newSession(t, n)
 		var mu sync.Mutex // guards calls and hit
@@ -144,6 +151,9 @@ func TestAnErrorFromEveryCall(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if op.Kind == crashfs.OpAllocate {
+				rooms++
+			}
 			if calls++; calls == n+1 {
 				hit = op
 				return errInjected
@@ -167,6 +177,9 @@ func TestAnErrorFromEveryCall(t *testing.T) {
 		row.Tried(1)
 	}
 	row.Note("%v", kinds)
+	if rooms == 0 {
+		t.Error("no room was taken for batches that go past the wal")
+	}
 }
 
 // The disk is full from the n-th call on, for every n, until an append is refused; then there is room again. Nothing is lost, consumers go on,

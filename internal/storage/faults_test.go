@@ -193,14 +193,23 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A second life that is killed leaves a wal that matters.
-	spec := testSpec('a', 0, LogConfig{SegmentBytes: 5000})
+	// A second life that is killed leaves a wal that matters, and a body of which only the wal knows.
+	spec := testSpec('a', 0, LogConfig{SegmentBytes: 20_000})
 	cfg := testConfig(fs, spec)
 	cfg.WALMaxBytes, cfg.WALFileBytes = 1<<20, 64<<10
+	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, 1
 	e := open(t, cfg)
 	p := partition(t, e, spec.ID)
 	for i := range 10 {
-		batch, h := makeBatch(batchSpec{size: 700, seed: 100 + i})
+		b := batchSpec{size: 700, seed: 100 + i}
+		if i == 8 {
+			b.size = 9000
+			wantRoom(p)
+			if err := p.flush(flushBlock); err != nil {
+				t.Fatal(err)
+			}
+		}
+		batch, h := makeBatch(b)
 		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -209,6 +218,9 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 			t.Fatal(err)
 		}
 		acked = append(acked, batch)
+	}
+	if e.log.Stats().Bodies == 0 {
+		t.Fatal("no body went past the wal")
 	}
 	kill(e)
 

@@ -67,6 +67,9 @@ func (p *Partition) flush(least int64) error {
 // flushHeld is flush with p.flushMu held.
 func (p *Partition) flushHeld(least int64) error {
 	for {
+		if err := p.makeRoom(); err != nil {
+			return err
+		}
 		s, limit, ended := p.flushStep(least)
 		switch {
 		case s == nil:

@@ -115,7 +115,17 @@ func (f *folderScrub) wal(ctx context.Context) error {
 		}
 	}
 	cfg := wal.Config{FS: f.FS, Dir: f.e.path(walFolder), OnDamage: func(c *wal.CorruptError) error { f.walDamage(c); return nil }}
-	err := wal.Verify(ctx, cfg, f.checkpoint.From, func(_ wal.Sequence, entry wal.Entry) error {
+	from := make(map[*Partition]wal.Sequence, len(f.checkpoint.Partitions))
+	for i := range f.checkpoint.Partitions {
+		rec := &f.checkpoint.Partitions[i]
+		from[f.e.partitions[rec.ID]] = rec.From
+	}
+	err := wal.Verify(ctx, cfg, f.checkpoint.From, func(group wal.Sequence, entry wal.Entry) error {
+		if entry.Kind == wal.Placed {
+			if p := f.e.partitions[entry.Partition]; p == nil || group >= from[p] && entry.FirstOffset >= p.end {
+				return f.body(p, entry)
+			}
+		}
 		if p := f.e.partitions[entry.Partition]; p != nil && entry.Kind == wal.Carry && len(entry.Data) > 0 && entry.Data[0] == carryRagged {
 			f.ragged[p] = true
 		}
@@ -126,6 +136,39 @@ func (f *folderScrub) wal(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// body checks the body of an entry that the next start will replay. p is nil if the checkpoint does not know the partition.
+func (f *folderScrub) body(p *Partition, entry wal.Entry) error {
+	dir, topic := "", ""
+	var err error
+	if p != nil {
+		dir, topic = p.dir(), p.topic
+	} else if dir, err = f.e.folderFor(entry.Partition); err != nil || dir == "" {
+		return err // of a topic that was deleted
+	}
+	_, err = f.e.readBody(entry, dir)
+	var found *segment.DamageError
+	if !errors.As(err, &found) {
+		return err
+	}
+	d := bodyDamage(topic, entry, found)
+	if p != nil {
+		d = f.lost(p, d)
+	}
+	f.tell(d)
+	return nil
+}
+
+// lost gives up records that are not in the segments, if that is asked for.
+func (f *folderScrub) lost(p *Partition, d Damage) Damage {
+	lost := damagedRange{damage: d}
+	lost.giveUp(p.given)
+	if f.Repair && !lost.aside {
+		lost.aside, lost.damage.SetAside = true, true
+		p.given = append(p.given, lost)
+	}
+	return lost.damage
 }
 
 // walDamage reports damage in the wal, and gives up what it held if that is asked for.
@@ -149,14 +192,8 @@ func (f *folderScrub) walDamage(c *wal.CorruptError) {
 		p := f.e.partitions[run.Partition]
 		if p != nil {
 			d.Topic = p.topic
-			if run.Kind == wal.Batches || run.Kind == wal.Carry {
-				lost := damagedRange{damage: d}
-				lost.giveUp(p.given)
-				if f.Repair && !lost.aside {
-					lost.aside, lost.damage.SetAside = true, true
-					p.given = append(p.given, lost)
-				}
-				d = lost.damage
+			if run.Kind.Holds() {
+				d = f.lost(p, d)
 			}
 		}
 		f.tell(d)

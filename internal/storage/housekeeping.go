@@ -162,12 +162,16 @@ func (e *Engine) runHousekeeping() {
 func (e *Engine) flushIdle(now time.Time) {
 	for p := range e.Partitions() {
 		p.mu.Lock()
-		idle := now.Sub(p.lastAppend) >= e.cfg.IdleFlush && !p.deleted && (p.hwPos > p.flushedPos || len(p.index.entries) > 0)
+		idle := now.Sub(p.lastAppend) >= e.cfg.IdleFlush && !p.deleted && (p.hwPos > p.flushedPos || len(p.index.entries) > 0 || p.hasRoomLocked())
 		p.mu.Unlock()
 		if !idle {
 			continue
 		}
-		e.flushed(p, p.flush(1))
+		err := p.flush(1)
+		if err == nil {
+			err = p.trimRoom()
+		}
+		e.flushed(p, err)
 		p.forgetFlushed()
 	}
 }

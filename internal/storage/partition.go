@@ -34,6 +34,8 @@ type Partition struct {
 	covered bool
 	// unsynced tells that the segment being flushed has writes since its last Sync. Guarded by flushMu.
 	unsynced bool
+	// strewn are bodies of batches that other segments have. Guarded by flushMu.
+	strewn []strewnBody
 
 	mu     sync.Mutex // guards the fields below; never held across I/O
 	config LogConfig
@@ -76,6 +78,7 @@ type Partition struct {
 	changed    bool              // since encoded was made
 	encoded    []byte            // record in the last checkpoint
 	queued     bool              // for the flusher
+	wantsRoom  bool              // for bodies: see place.go
 	lastAppend time.Time
 	watchers   map[*Watcher]struct{}
 }
@@ -85,6 +88,7 @@ type commit struct {
 	group wal.Sequence
 	end   base.Offset
 	pos   int64
+	large int64 // bytes of large batches in it
 }
 
 // segmentRef is a segment of a partition, as far as appends and reads need to know of it.

@@ -14,6 +14,7 @@ import (
 //	Batches          one record batch as it stands in the segment
 //	Carry, batches   1, then whole batches as they stand in the segment
 //	Carry, ragged    2, base offset of the segment (8), position in it (8), the bytes from there to its end
+//	Placed           see placedPayload
 //	SegmentsDeleted  base offset of each segment (8)
 //	SegmentsSwapped  number of the swap (8), cleaned to (8), forgotten to (8), count of the segments that go (4), the base offset of each (8),
 //	                 count of those that come (4), the state of each

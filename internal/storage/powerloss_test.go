@@ -100,6 +100,7 @@ type powerLoss struct {
 	every      int
 	failed     atomic.Bool
 	points     int
+	bodies     uint64 // written past the wal in all lives
 
 	images chan lossImage
 }
@@ -117,6 +118,7 @@ func (w *powerLoss) config(fs *crashfs.FS, specs []PartitionSpec, tombs map[base
 	return Config{
 		FS: fs, Dir: testDir, WALMaxBytes: 1 << 20, WALFileBytes: 64 << 10, TailBytes: 256 << 10, LeaderEpoch: epoch,
 		CheckpointInterval: time.Hour, IdleFlush: time.Hour, Partitions: specs, Tombstones: tombs,
+		IndirectBytes: 5000, IndirectWaiting: 1,
 		SyncAllFrom: 1 + int(epoch%2)*100, // every other life syncs everything at once
 	}
 }
@@ -167,6 +169,9 @@ func (w *powerLoss) hook(op crashfs.Op) {
 // newTopic makes the next life of a topic.
 func (w *powerLoss) newTopic(name byte, life byte) *modelPartition {
 	spec := testSpec(name, 0, LogConfig{SegmentBytes: 6000, IndexInterval: 512})
+	if name == 'c' {
+		spec.Config.SegmentBytes = 50_000 // of large batches, which go past the wal
+	}
 	spec.ID.ID[14] = life
 	m := &modelPartition{spec: spec}
 	w.mu.Lock()
@@ -251,6 +256,7 @@ func (w *powerLoss) run(ops int) {
 			w.create(live[i])
 		case k < 94:
 			settle()
+			w.bodies += w.e.log.Stats().Bodies
 			if w.rng.IntN(2) == 0 {
 				kill(w.e)
 			} else if err := w.e.Close(context.Background()); err != nil {
@@ -262,6 +268,7 @@ func (w *powerLoss) run(ops int) {
 		}
 	}
 	settle()
+	w.bodies += w.e.log.Stats().Bodies
 	if err := w.e.Close(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -357,6 +364,15 @@ func (w *powerLoss) append(m *modelPartition, p *Partition) pendingAppend {
 	spec := batchSpec{
 		records: 1 + w.rng.IntN(3), size: w.rng.IntN(400), seed: w.rng.Int(),
 		timestamp: testTime + w.rng.Int64N(1_000_000),
+	}
+	if m.spec.Config.SegmentBytes > 6000 && w.rng.IntN(4) > 0 {
+		spec.size = 3000 + w.rng.IntN(5000)
+		if w.rng.IntN(4) > 0 {
+			wantRoom(p)
+			if err := p.flush(flushBlock); err != nil && !retriable(err) {
+				w.t.Fatalf("flush: %v", err)
+			}
+		}
 	}
 	if which := w.rng.IntN(4); which < len(m.sequences) {
 		spec.producer = &record.Producer{ID: base.ProducerID(100 + which), Epoch: 1, BaseSequence: m.sequences[which]}
@@ -627,16 +643,20 @@ func TestNothingAcknowledgedIsLostWhenPowerFails(t *testing.T) {
 	if raceEnabled {
 		every = 10
 	}
-	points := 0
+	points, bodies := 0, uint64(0)
 	for run := uint64(0); ops > 0 && !t.Failed(); run++ {
-		points += powerLossRun(t, row, seed+run, min(ops, powerLossOps), powerLossChoices, every)
+		w := powerLossRun(t, row, seed+run, min(ops, powerLossOps), powerLossChoices, every)
+		points, bodies = points+w.points, bodies+w.bodies
 		ops -= powerLossOps
 	}
-	row.Note("at each of %d writes and syncs", points)
+	if bodies == 0 {
+		t.Error("no batch has gone past the wal")
+	}
+	row.Note("at each of %d writes and syncs; %d batches went past the wal", points, bodies)
 }
 
-// powerLossRun is one workload. It returns the number of its writes and syncs.
-func powerLossRun(t *testing.T, row *proof.Proof, seed uint64, ops, choices, every int) int {
+// powerLossRun is one workload. It returns it when it has ended.
+func powerLossRun(t *testing.T, row *proof.Proof, seed uint64, ops, choices, every int) *powerLoss {
 	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // engines come and go by the ten thousand
 	w := &powerLoss{
@@ -666,5 +686,5 @@ func powerLossRun(t *testing.T, row *proof.Proof, seed uint64, ops, choices, eve
 	w.fs.SetHook(nil)
 	close(w.images)
 	checkers.Wait()
-	return w.points
+	return w
 }

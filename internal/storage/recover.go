@@ -62,6 +62,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	log, err := wal.Open(ctx, wal.Config{
 		OnFull: e.kickCheckpoint,
 		FS:     fs, Dir: e.path(walFolder), MaxBytes: e.cfg.WALMaxBytes, FileBytes: e.cfg.WALFileBytes, Mode: e.cfg.AckMode,
+		WriteBodies:  e.writeBodies,
 		MinFreeBytes: e.cfg.MinFreeBytes, FullWait: spaceWait, Logger: e.cfg.Logger, OnDamage: r.damaged,
 	}, c.From, r.replay)
 	if err != nil {
@@ -233,6 +234,8 @@ func (r *recovery) apply(p *Partition, group wal.Sequence, entry wal.Entry) erro
 	switch entry.Kind {
 	case wal.Batches:
 		return r.applyBatches(p, group, entry.Data)
+	case wal.Placed:
+		return r.applyPlaced(p, group, entry)
 	case wal.Carry:
 		if plant.On(plant.NoCarryReplay) {
 			return nil
@@ -302,10 +305,8 @@ func (r *recovery) applyBatches(p *Partition, group wal.Sequence, data []byte) e
 			return err
 		}
 		switch {
-		case h.BaseOffset < p.end:
+		case r.passes(p, group, h.BaseOffset):
 			continue
-		case h.BaseOffset > p.end && group == r.from[p]:
-			continue // the group goes on to copy forward what comes before it, and this too
 		case h.BaseOffset > p.end:
 			r.missing(p, h.BaseOffset)
 		}
@@ -372,7 +373,7 @@ func (r *recovery) damaged(c *wal.CorruptError) error {
 		}
 		d.Topic = p.topic
 		r.e.reportDamage(d)
-		if run.Kind == wal.Batches || run.Kind == wal.Carry {
+		if run.Kind.Holds() {
 			p.loseLocked(run.FirstOffset, run.LastOffset, d)
 			p.hw = p.end
 		}
@@ -513,7 +514,7 @@ func (r *recovery) finish() error {
 	r.unlinkDropped()
 	e.trigger.Store(e.cfg.WALMaxBytes / checkpointShare)
 	e.dirty.Store(len(r.from) > 0 || len(e.removals) > 0)
-	if e.log.LiveBytes() >= e.trigger.Load() || len(e.removals) > 0 {
+	if e.log.LiveBytes()+e.placed.Load() >= e.trigger.Load() || len(e.removals) > 0 {
 		e.kickCheckpoint()
 	}
 	e.cfg.Logger.Info("storage opened", "partitions", len(e.partitions), "entries_replayed", r.replayed)

@@ -84,6 +84,13 @@ func partition(t testing.TB, e *Engine, id base.TopicIDPartition) *Partition {
 	return p
 }
 
+// wantRoom has the next flush take room for bodies, so that large batches can go past the wal.
+func wantRoom(p *Partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wantsRoom = true
+}
+
 // batchSpec says what makeBatch makes.
 type batchSpec struct {
 	records   int // 1 if 0

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -178,6 +179,9 @@ func readFullAt(f *os.File, p []byte, off int64, align int) (int, error) {
 	return n, err
 }
 
+func (d *directFile) Allocate(off, n int64) error { return allocate(d.f, off, n) }
+func (d *directFile) TrimRoom() error             { return trimRoom(d.f) }
+
 func (d *directFile) SyncData() error      { return fdatasync(d.f) }
 func (d *directFile) Size() (int64, error) { return size(d.f) }
 func (d *directFile) Close() error         { return d.f.Close() }
@@ -203,6 +207,9 @@ func (b *pageCacheFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+func (b *pageCacheFile) Allocate(off, n int64) error { return allocate(b.f, off, n) }
+func (b *pageCacheFile) TrimRoom() error             { return trimRoom(b.f) }
+
 func (b *pageCacheFile) SyncData() error      { return fdatasync(b.f) }
 func (b *pageCacheFile) Size() (int64, error) { return size(b.f) }
 func (b *pageCacheFile) Close() error         { return b.f.Close() }
@@ -219,6 +226,29 @@ func fdatasync(f *os.File) error {
 			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
 		}
 	}
+}
+
+func allocate(f *os.File, off, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return fmt.Errorf("allocate room in %s: %w", f.Name(), errors.ErrUnsupported)
+		case !errors.Is(err, unix.EINTR):
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// trimRoom gives back blocks beyond the end: cutting a file to the size that it has does so.
+func trimRoom(f *os.File) error {
+	n, err := size(f)
+	if err != nil {
+		return err
+	}
+	return f.Truncate(n)
 }
 
 func size(f *os.File) (int64, error) {

@@ -46,7 +46,7 @@ type DirectOptions struct {
 
 // DirectFile is a file read and written past the page cache where the system allows it, and through it where not.
 //
-// Reads may go on beside writes and beside each other. Writes and syncs are made one at a time.
+// Reads may go on beside writes and beside each other. Writes and syncs too, as long as no two write the same range.
 type DirectFile interface {
 	// ReadAt reads at any offset into any buffer. It is fastest when buffer, offset and length are aligned.
 	io.ReaderAt
@@ -58,6 +58,13 @@ type DirectFile interface {
 
 	// SyncData makes everything written so far durable, with as much metadata as reading it back needs.
 	SyncData() error
+
+	// Allocate takes room on the disk for n bytes at off, so that writing them does not find the disk full. Nothing that can be read
+	// changes, the size neither. It returns errors.ErrUnsupported where that cannot be had.
+	Allocate(off, n int64) error
+
+	// TrimRoom gives back the room beyond the file's size. Nobody may be writing beyond it.
+	TrimRoom() error
 
 	// Size is the file's length in bytes.
 	Size() (int64, error)
@@ -237,6 +244,9 @@ func (b *bufferedFile) SyncData() error {
 	defer b.mu.Unlock()
 	return b.f.SyncData()
 }
+
+func (b *bufferedFile) Allocate(off, n int64) error { return b.f.Preallocate(off, n) }
+func (b *bufferedFile) TrimRoom() error             { return nil } // a vfs cannot
 
 func (b *bufferedFile) Size() (int64, error) {
 	st, err := b.f.Stat()

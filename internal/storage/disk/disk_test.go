@@ -219,3 +219,46 @@ func BenchmarkSyncedWrite(b *testing.B) {
 		})
 	}
 }
+
+// Room that is taken changes nothing that can be read, and what comes to it is there; it can be given back.
+func TestRoomIsTakenBeyondTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range fileSystems(t) {
+		t.Run(name, func(t *testing.T) {
+			f, err := c.fs.OpenDirect(c.fs.PathJoin(c.dir, "room"), DirectOptions{Create: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeFile(t, f)
+			block := AlignedBuffer(f.Alignment(), f.Alignment())
+			block[0] = 7
+			size := func(want int) {
+				t.Helper()
+				if n, err := f.Size(); err != nil || n != int64(want) {
+					t.Errorf("the size is %d, %v; want %d", n, err, want)
+				}
+			}
+			if _, err := f.WriteAt(block, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Allocate(0, 1<<20); errors.Is(err, errors.ErrUnsupported) {
+				t.Skip("no room can be taken here")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			size(len(block))
+			if _, err := f.WriteAt(block, int64(4*len(block))); err != nil {
+				t.Fatal(err)
+			}
+			size(5 * len(block))
+			if err := f.TrimRoom(); err != nil {
+				t.Fatal(err)
+			}
+			size(5 * len(block))
+			got := make([]byte, 5*len(block))
+			if _, err := f.ReadAt(got, 0); err != nil || got[0] != 7 || got[len(block)] != 0 || got[4*len(block)] != 7 {
+				t.Errorf("read: %v", err)
+			}
+		})
+	}
+}

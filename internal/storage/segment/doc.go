@@ -26,6 +26,8 @@
 // A checkpoint that counts on the ragged end must have it in the live wal before that block is written again: see
 // [Segment.RaggedBytes] and [Segment.RestoreRagged].
 //
+// Bodies, whole blocks of batches further on, may be written first: see place.go.
+//
 // A write or sync that failed leaves the files in an unknown state: the segment refuses all later ones.
 //
 // # Reading

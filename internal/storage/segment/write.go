@@ -87,6 +87,7 @@ func (s *Segment) WriteFrom(src Source, n int64, batches []BatchMeta) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current, s.ragged, s.inMemory = x.st, ragged, true
+	s.passLocked()
 	return nil
 }
 
@@ -120,9 +121,13 @@ func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []
 	viewer, _ := src.(Viewer)
 	off := -int64(len(ragged)) // in src; negative in the ragged block
 	for n-off >= align {
-		piece := min((n-off)&^(align-1), writeBytes)
+		at := s.Size() + off
+		placed, until := s.placedAt(at)
+		piece := min((n-off)&^(align-1), writeBytes, until-at)
 		wrote, err := int64(0), error(nil)
-		if viewer != nil {
+		if placed {
+			wrote, err = piece, s.sumBody(src, off, piece, blocks)
+		} else if viewer != nil {
 			wrote, err = s.writeViews(f, viewer, off, piece, blocks)
 		}
 		if wrote == 0 && err == nil {
@@ -146,6 +151,15 @@ func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []
 	}
 	blocks.add(left[have:])
 	return left, nil
+}
+
+// sumBody adds n bytes of a body to the sums: they stand in the file.
+func (s *Segment) sumBody(src Source, off, n int64, blocks *blockSummer) error {
+	buf := s.o.Files.writeBuffer(minAlignment)
+	defer s.o.Files.recycle(buf)
+	err := readFull(src, buf[:n], off)
+	blocks.add(buf[:n])
+	return err
 }
 
 // writeViews writes up to n bytes from offset off of src on, which is at an aligned position, straight from where they are. It returns
@@ -501,9 +515,9 @@ func (s *Segment) writeCached(suffix string, data []byte, pos int64, sync bool) 
 }
 
 // trim cuts off, once after opening, what an earlier life wrote past the ends that the state knows. Replay would write the same bytes
-// again, except where index.interval.bytes has changed since or a footer was written.
+// again, except where index.interval.bytes has changed since or a footer was written. While there are bodies past the end it waits.
 func (s *Segment) trim() error {
-	if s.writing.trimmed {
+	if s.writing.trimmed || !s.bare() {
 		return nil
 	}
 	logEnd := s.Size()
@@ -568,6 +582,9 @@ func (s *Segment) Seal() error {
 // finish syncs everything and adds the footer.
 func (s *Segment) finish(st State) error {
 	if err := s.sync(); err != nil {
+		return err
+	}
+	if err := s.trimRoom(); err != nil {
 		return err
 	}
 	_, end := s.side.pending()

@@ -286,7 +286,7 @@ func TestMissingAndForeignFilesAreFound(t *testing.T) {
 			b := make([]byte, minFileBytes)
 			h := fileHeader{block: minBlockBytes, number: 3, salt: 1, first: 10, size: minFileBytes}
 			h.encode(b)
-			b[8] = 2
+			b[8] = formatVersion + 1
 			le.PutUint32(b[68:], crcOf(b[:68]))
 			write(t, fs, "/data/wal/00000000000000000003.wal", b)
 		},
@@ -492,8 +492,23 @@ func TestGoldenBytes(t *testing.T) {
 	}
 }
 
+// TestVersion1IsRead opens what was written before there were entries of kind Placed.
+func TestVersion1IsRead(t *testing.T) {
+	t.Parallel()
+	b, err := hex.DecodeString(strings.ReplaceAll(goldenFileHeader1, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := decodeFileHeader(b)
+	if err != nil || h.number != 3 || h.first != 42 || h.prevEnd != 0x9000 {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
 const (
-	goldenFileHeader = "4f54544c4157414c 01000000 00100000 0300000000000000 8877665544332211 2a00000000000000 0200000000000000" +
+	goldenFileHeader = "4f54544c4157414c 02000000 00100000 0300000000000000 8877665544332211 2a00000000000000 0200000000000000" +
+		"0090000000000000 0000400000000000 00000000 82c453c3"
+	goldenFileHeader1 = "4f54544c4157414c 01000000 00100000 0300000000000000 8877665544332211 2a00000000000000 0200000000000000" +
 		"0090000000000000 0000400000000000 00000000 6f289f5d"
 	goldenGroupHeader = "4f545747 0100 0000 8877665544332211 0300000000000000 2a00000000000000 0010000000000000 2900000000000000" +
 		"0200000000000000 0090000000000000 0500000000000000 01000000 4989236a 0000000000000000 00000000 99517ee9"

@@ -25,6 +25,7 @@
 //
 // # Crash rules
 //
+//   - What an entry stands for and the wal does not hold (Entry.Body) is durable before the group is written.
 //   - A group begins at a fresh block and no block is written twice, so a torn write harms only what was never acknowledged.
 //   - The header of a file is written when the file is put to use and everything before it is durable. It names the file before it and
 //     where that one ends: whatever lies behind that end, such as a cut group, is never read again.

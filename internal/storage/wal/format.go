@@ -11,9 +11,11 @@ import (
 
 // The format is described byte by byte in docs/formats/wal.md. Golden bytes in format_test.go hold it.
 const (
-	fileMagic     = "OTTLAWAL"
-	groupMagic    = 0x4757544f // "OTWG"
-	formatVersion = 1
+	fileMagic  = "OTTLAWAL"
+	groupMagic = 0x4757544f // "OTWG"
+	// formatVersion is that of the files that are written. Version 1 has no entries of kind Placed and is read as well.
+	formatVersion = 2
+	groupVersion  = 1
 
 	fileHeaderBytes  = 72
 	groupHeaderBytes = 96
@@ -67,8 +69,8 @@ func decodeFileHeader(b []byte) (fileHeader, error) {
 	if len(b) < fileHeaderBytes || string(b[:8]) != fileMagic || le.Uint32(b[68:]) != crcOf(b[:68]) {
 		return fileHeader{}, errNoHeader
 	}
-	if v := le.Uint32(b[8:]); v != formatVersion {
-		return fileHeader{}, fmt.Errorf("%w %d, this program knows %d", errVersion, v, formatVersion)
+	if v := le.Uint32(b[8:]); v < 1 || v > formatVersion {
+		return fileHeader{}, fmt.Errorf("%w %d, this program knows 1 to %d", errVersion, v, formatVersion)
 	}
 	h := fileHeader{
 		block: le.Uint32(b[12:]), number: le.Uint64(b[16:]), salt: le.Uint64(b[24:]), first: Sequence(le.Uint64(b[32:])),
@@ -102,7 +104,7 @@ type groupHeader struct {
 
 func (h groupHeader) encode(b []byte) {
 	le.PutUint32(b[0:], groupMagic)
-	le.PutUint16(b[4:], formatVersion)
+	le.PutUint16(b[4:], groupVersion)
 	le.PutUint16(b[6:], uint16(h.flags))
 	le.PutUint64(b[8:], h.salt)
 	le.PutUint64(b[16:], h.number)
@@ -120,7 +122,7 @@ func (h groupHeader) encode(b []byte) {
 
 // decodeGroupHeader reports whether b begins with the whole header of a group. It says nothing of the group's place in the chain.
 func decodeGroupHeader(b []byte) (groupHeader, bool) {
-	if len(b) < groupHeaderBytes || le.Uint32(b) != groupMagic || le.Uint16(b[4:]) != formatVersion ||
+	if len(b) < groupHeaderBytes || le.Uint32(b) != groupMagic || le.Uint16(b[4:]) != groupVersion ||
 		le.Uint32(b[92:]) != crcOf(b[:92]) {
 		return groupHeader{}, false
 	}

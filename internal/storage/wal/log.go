@@ -62,6 +62,7 @@ type group struct {
 	end        int64 // of the body so far
 	runs       []run
 	size       int64 // on disk; kept up to date while it fills
+	bodies     []any // see Entry.Body
 	committers committerSet
 }
 
@@ -76,6 +77,9 @@ func (g *group) add(e Entry, crc uint32) {
 		kind: e.Kind, partition: e.Partition, first: e.FirstOffset, last: e.LastOffset, at: g.end, length: int64(len(e.Data)), crc: crc,
 	})
 	g.end += int64(len(e.Data))
+	if e.Body != nil {
+		g.bodies = append(g.bodies, e.Body)
+	}
 }
 
 // never is the sequence of an entry that goes nowhere.

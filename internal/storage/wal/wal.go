@@ -32,16 +32,21 @@ const (
 	Carry Kind = 7
 	// SegmentsSwapped names segments replaced by others, as compaction does.
 	SegmentsSwapped Kind = 8
+	// Placed stands for a record batch of which the segment holds the body: see Entry.Body.
+	Placed Kind = 9
 )
 
 // String is the kind's name.
 func (k Kind) String() string {
-	names := [...]string{"none", "batches", "roll", "log-start", "leader-epoch", "segments-deleted", "partition-deleted", "carry", "segments-swapped"}
+	names := [...]string{"none", "batches", "roll", "log-start", "leader-epoch", "segments-deleted", "partition-deleted", "carry", "segments-swapped", "placed"}
 	if int(k) < len(names) {
 		return names[k]
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
+
+// Holds reports whether an entry of the kind holds record batches, or stands for one.
+func (k Kind) Holds() bool { return k == Batches || k == Carry || k == Placed }
 
 // Sequence numbers the commit groups. It rises by one from group to group over all files and restarts; the first is 1, and 0 stands
 // for "before every group".
@@ -58,6 +63,9 @@ type Entry struct {
 	// CRC is the CRC32C of Data if Summed says that the caller knows it; else Append computes it.
 	CRC    uint32
 	Summed bool
+	// Body is what the entry stands for and the wal does not hold, nil if that is nothing. Config.WriteBodies makes it durable before the
+	// entry is written. There is none in replay.
+	Body any
 }
 
 // Committer is told when a group that holds one of its entries became durable: once per group, however many entries it holds, on the
@@ -127,6 +135,10 @@ type Config struct {
 	// is whole; if it returns an error, Open fails with it. If OnDamage is nil, Open fails with the CorruptError.
 	OnDamage func(*CorruptError) error
 
+	// WriteBodies makes the bodies of a group's entries durable. It is called on the wal's goroutine before the group is written; an error
+	// of it ends the wal as one of writing the group does. Required if there are bodies.
+	WriteBodies func(bodies []any) error
+
 	// OnFull is called when a reservation begins to wait for room, so that whoever can Release may do so. It must not block. May be nil.
 	OnFull func()
 
@@ -188,6 +200,7 @@ func (e *CorruptError) Error() string {
 type Stats struct {
 	Entries      uint64
 	EntryBytes   uint64 // payload
+	Bodies       uint64 // of entries, made durable elsewhere
 	Groups       uint64 // without marks
 	GroupBytes   uint64 // written, with headers, tables and padding
 	Marks        uint64

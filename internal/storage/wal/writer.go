@@ -89,6 +89,11 @@ func (l *Log) writeGroup(g *group) error {
 	if plant.On(plant.AckEarly) {
 		l.acknowledgeEarly(g)
 	}
+	if len(g.bodies) > 0 {
+		if err := l.cfg.WriteBodies(g.bodies); err != nil {
+			return fmt.Errorf("write the bodies of group %d: %w", g.seq, err)
+		}
+	}
 	start := time.Now()
 	if _, err := f.f.WriteAt(g.buf[:g.size], pos); err != nil {
 		return fmt.Errorf("write group %d to %s at %d: %w", g.seq, l.medium.name(f.number), pos, err)
@@ -102,6 +107,7 @@ func (l *Log) writeGroup(g *group) error {
 	}
 	l.mu.Lock()
 	l.stats.Groups++
+	l.stats.Bodies += uint64(len(g.bodies))
 	l.stats.GroupBytes += uint64(g.size)
 	l.stats.WriteTime += took
 	l.space.pending -= g.size + l.block

@@ -399,3 +399,31 @@ func TestFragileBlockMayBeDestroyedOnlyWhileItIsRewritten(t *testing.T) {
 		}
 	}
 }
+
+// Room that was taken is of the capacity, and writes that come to it find it when the disk is full.
+func TestRoomIsOfTheCapacity(t *testing.T) {
+	t.Parallel()
+	fs := New()
+	f, err := fs.OpenDirect("/f", disk.DirectOptions{Create: true})
+	must(t, err)
+	must(t, f.Allocate(0, 3*pageBytes))
+	if used := fs.UsedBytes(); used != 3*pageBytes {
+		t.Errorf("%d bytes are used", used)
+	}
+	fs.SetCapacity(3 * pageBytes)
+	if err := f.Allocate(0, 4*pageBytes); !disk.IsNoSpace(err) {
+		t.Errorf("more room than there is: %v", err)
+	}
+	block := disk.AlignedBuffer(pageBytes, pageBytes)
+	block[0] = 1
+	if _, err := f.WriteAt(block, pageBytes); err != nil {
+		t.Errorf("a write into the room: %v", err)
+	}
+	must(t, f.TrimRoom())
+	if used := fs.UsedBytes(); used != 2*pageBytes {
+		t.Errorf("%d bytes are used after the room was given back", used)
+	}
+	if size, err := f.Size(); err != nil || size != 2*pageBytes {
+		t.Errorf("the size is %d, %v", size, err)
+	}
+}

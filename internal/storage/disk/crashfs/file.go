@@ -241,10 +241,31 @@ func (f *file) Sync() error     { return f.SyncData() }
 func (f *file) SyncData() error { return f.fs.sync(f) }
 
 // SyncTo queues nothing and promises nothing.
-func (f *file) SyncTo(int64) (bool, error)       { return false, nil }
-func (f *file) Prefetch(int64, int64) error      { return nil }
-func (f *file) Preallocate(off, len int64) error { return nil }
-func (f *file) Fd() uintptr                      { return vfs.InvalidFd }
+func (f *file) SyncTo(int64) (bool, error)  { return false, nil }
+func (f *file) Prefetch(int64, int64) error { return nil }
+func (f *file) Fd() uintptr                 { return vfs.InvalidFd }
+
+// Preallocate takes pages of the capacity, and changes nothing that can be read.
+func (f *file) Preallocate(off, length int64) error {
+	if err := f.fs.before(Op{Kind: OpAllocate, Path: f.name, Offset: off, Length: int(length)}); err != nil {
+		return err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	f.n.own()
+	for i := int(off / pageBytes); int64(i)*pageBytes < off+length; i++ {
+		for len(f.n.table) <= i {
+			f.n.table = append(f.n.table, nil)
+		}
+		if f.n.table[i] == nil {
+			if !f.fs.takePage() {
+				return &os.PathError{Op: "preallocate", Path: f.name, Err: syscall.ENOSPC}
+			}
+			f.n.table[i] = &zeroPage
+		}
+	}
+	return nil
+}
 
 func (f *file) Stat() (vfs.FileInfo, error) {
 	f.fs.mu.Lock()
@@ -268,6 +289,22 @@ func (d *directFile) Size() (int64, error) {
 		return 0, err
 	}
 	return st.Size(), nil
+}
+
+// Allocate is Preallocate.
+func (d *directFile) Allocate(off, n int64) error { return d.Preallocate(off, n) }
+
+// TrimRoom gives back pages beyond the end.
+func (d *directFile) TrimRoom() error {
+	d.fs.mu.Lock()
+	defer d.fs.mu.Unlock()
+	d.n.own()
+	for i := int((d.n.size + pageBytes - 1) / pageBytes); i < len(d.n.table); i++ {
+		if d.n.dirty[i] == nil {
+			d.n.table[i] = nil
+		}
+	}
+	return nil
 }
 
 func (d *directFile) Alignment() int { return disk.MinAlignment }

@@ -18,29 +18,30 @@ import (
 // OpKind is a kind of operation.
 type OpKind uint8
 
-// Operations told to hooks and faults. Reads and opens are told to faults only.
+// Operations told to hooks and faults. Those before OpCreate are told to faults only.
 const (
-	OpRead    OpKind = iota + 1
-	OpOpen           // opening what exists
-	OpList           // reading a folder
-	OpCreate         // making a file or a link to one
-	OpMkdir          // making a folder
-	OpWrite          // writing bytes
-	OpResize         // changing a file's size
-	OpSync           // syncing a file
-	OpSyncDir        // syncing a folder
-	OpSyncAll        // syncing everything
+	OpRead     OpKind = iota + 1
+	OpOpen            // opening what exists
+	OpList            // reading a folder
+	OpAllocate        // taking room for bytes beyond the end
+	OpCreate          // making a file or a link to one
+	OpMkdir           // making a folder
+	OpWrite           // writing bytes
+	OpResize          // changing a file's size
+	OpSync            // syncing a file
+	OpSyncDir         // syncing a folder
+	OpSyncAll         // syncing everything
 	OpRename
 	OpRemove
 )
 
 // String is the operation's name.
 func (k OpKind) String() string {
-	return [...]string{"none", "read", "open", "list", "create", "mkdir", "write", "resize", "sync", "sync-dir", "sync-all", "rename", "remove"}[k]
+	return [...]string{"none", "read", "open", "list", "allocate", "create", "mkdir", "write", "resize", "sync", "sync-dir", "sync-all", "rename", "remove"}[k]
 }
 
 // Changes reports whether the operation changes or syncs something, so that a power loss after it may differ from one before.
-func (k OpKind) Changes() bool { return k > OpList }
+func (k OpKind) Changes() bool { return k > OpAllocate }
 
 // Op is one operation.
 type Op struct {

@@ -1,0 +1,312 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+)
+
+// placing is a folder of which large batches go past the wal, and what was appended.
+type placing struct {
+	t   *testing.T
+	fs  *crashfs.FS
+	cfg Config
+	e   *Engine
+	p   *Partition
+	all [][]byte
+}
+
+func newPlacing(t *testing.T) *placing {
+	t.Helper()
+	s := &placing{t: t, fs: newFS(t)}
+	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 1 << 20}))
+	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 20_000, 1
+	s.reopen()
+	return s
+}
+
+// reopen kills the engine, if there is one, and opens the folder.
+func (s *placing) reopen() {
+	s.t.Helper()
+	if s.e != nil {
+		kill(s.e)
+		s.cfg.LeaderEpoch++
+	}
+	s.e = open(s.t, s.cfg)
+	s.p = partition(s.t, s.e, s.cfg.Partitions[0].ID)
+}
+
+// add appends batches of one record of the given sizes, after there is room for bodies.
+func (s *placing) add(sizes ...int) {
+	s.t.Helper()
+	for _, size := range sizes {
+		wantRoom(s.p)
+		if err := s.p.flush(flushBlock); err != nil {
+			s.t.Fatal(err)
+		}
+		batch, h := makeBatch(batchSpec{size: size, seed: len(s.all)})
+		at, err := s.p.Append(s.t.Context(), batch, h, AppendOptions{})
+		if err == nil {
+			err = s.e.Wait(s.t.Context(), at.Sequence)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.all = append(s.all, batch)
+	}
+}
+
+// check reads every record but the lost ones, whose reads must say so.
+func (s *placing) check(lost ...int) {
+	s.t.Helper()
+	for i, want := range s.all {
+		slice, err := s.p.Read(base.Offset(i), ReadOptions{MaxBytes: 1, AtLeastOne: true})
+		var got []byte
+		if err == nil {
+			got, err = slice.Bytes()
+		}
+		if slices.Contains(lost, i) {
+			if !errors.Is(err, ErrDamage) {
+				s.t.Errorf("offset %d: %v, want damage", i, err)
+			}
+			continue
+		}
+		if err != nil || !bytes.Equal(got, want) {
+			s.t.Errorf("offset %d: %d bytes, %v", i, len(got), err)
+		}
+	}
+}
+
+const firstLog = testDir + "/topics/topica-0/00000000000000000000.log"
+
+// The bytes of a large batch are written once, and everything finds them: readers, flushes, a start after a kill, a clean one, and a scrub.
+func TestLargeBatchesGoPastTheWAL(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	var written atomic.Int64
+	s.fs.SetHook(func(op crashfs.Op) {
+		if op.Kind == crashfs.OpWrite && strings.HasSuffix(op.Path, ".log") {
+			written.Add(int64(op.Length))
+		}
+	})
+	s.add(700, 50_000, 100, 90_000, 60_000, 700)
+	s.check()
+	stats := s.e.log.Stats()
+	if stats.Bodies != 3 {
+		t.Errorf("%d bodies went past the wal, want 3", stats.Bodies)
+	}
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.fs.SetHook(nil)
+	size := s.p.SizeBytes()
+	if sum := written.Load() + int64(stats.GroupBytes); sum > size*14/10 { // headers and ragged blocks are much beside so few bytes
+		t.Errorf("%d bytes were written to the segment and %d to the wal, of %d", written.Load(), stats.GroupBytes, size)
+	}
+	s.p.forgetFlushed()
+	s.check()
+	s.reopen()
+	s.check()
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.p.forgetFlushed()
+	s.check()
+	closeEngine(t, s.e)
+	s.e = nil
+	s.cfg.LeaderEpoch++
+	s.reopen()
+	s.check()
+	if err := s.e.Scrub(t.Context(), ScrubOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if damage := s.e.Damage(); len(damage) > 0 {
+		t.Errorf("damage: %+v", damage)
+	}
+}
+
+// A batch goes past the wal only beside others: alone it is faster through it.
+func TestALoneLargeBatchGoesThroughTheWAL(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	kill(s.e)
+	s.e, s.cfg.LeaderEpoch, s.cfg.IndirectWaiting = nil, 2, 60_000
+	s.reopen()
+	s.add(50_000, 50_000)
+	if n := s.e.log.Stats().Bodies; n != 0 {
+		t.Errorf("%d bodies went past the wal", n)
+	}
+	if n := s.e.large.Load(); n != 0 {
+		t.Errorf("%d bytes of large batches are said to wait", n)
+	}
+	s.add(70_000)
+	if n := s.e.log.Stats().Bodies; n != 1 {
+		t.Errorf("%d bodies went past the wal, want 1", n)
+	}
+}
+
+// A flipped bit in a body that only the wal knows of costs its batch and no other. The broker and a scrub name it, and a repair gives it up.
+func TestADamagedBodyIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(700, 50_000, 60_000, 700)
+	kill(s.e)
+	overwrite(t, s.fs, firstLog, 20_000, func(b []byte) { b[0] ^= 4 })
+	var found []Damage
+	scrub := FolderScrub{FS: s.fs, Dir: testDir, ScrubOptions: ScrubOptions{Report: func(d Damage) { found = append(found, d) }}}
+	if err := ScrubFolder(t.Context(), scrub); err != nil {
+		t.Fatal(err)
+	}
+	want := func(damage []Damage) {
+		t.Helper()
+		if len(damage) != 1 || damage[0].File != firstLog || damage[0].FirstOffset != 1 || damage[0].LastOffset != 1 ||
+			damage[0].Pos > 20_000 || damage[0].Pos+damage[0].Len <= 20_000 {
+			t.Errorf("damage named: %+v", damage)
+		}
+	}
+	want(found)
+	s.reopen()
+	want(s.e.Damage())
+	s.check(1)
+}
+
+// What stands behind a batch that damage in the wal has cost is found, though its body is not where the segment has it now: by the first start,
+// by one after that has flushed and was killed, and when a checkpoint has it.
+func TestBodiesBehindADamagedEntryAreFound(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(700, 9_000, 15_000, 60_000, 700, 50_000)
+	kill(s.e)
+	damaged := 0
+	for _, f := range rotFiles(t, s.fs) {
+		if at := bytes.Index(readFile(t, s.fs, f.path), s.all[1][record.HeaderSize:]); at >= 0 {
+			overwrite(t, s.fs, f.path, int64(at), func(b []byte) { b[0] ^= 1 })
+			damaged++
+		}
+	}
+	if damaged != 1 {
+		t.Fatalf("%d files have the batch at offset 1", damaged)
+	}
+	s.reopen()
+	s.check(1)
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.p.flushMu.Lock()
+	err := s.p.flushedSegment().Sync()
+	s.p.flushMu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reopen()
+	s.check(1)
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.e.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.p.forgetFlushed()
+	s.check(1)
+	if info, err := s.fs.Stat(firstLog); err != nil || info.Size() != s.p.segments[0].seg.Size() {
+		t.Errorf("the first log has %d bytes, %v; want %d", info.Size(), err, s.p.segments[0].seg.Size())
+	}
+	s.reopen()
+	s.check(1)
+}
+
+// Of a topic that the metadata does not know, whole batches are set aside.
+func TestABodyOfAnUnknownTopicIsSetAside(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(700, 50_000)
+	id := s.p.id
+	kill(s.e)
+	s.cfg.Partitions, s.cfg.LeaderEpoch = nil, 2
+	e := open(t, s.cfg)
+	closeEngine(t, e)
+	files, err := ListAside(s.fs, testDir)
+	if err != nil || len(files) != 1 || files[0].Partition != id || files[0].Batches != 2 {
+		t.Errorf("set aside: %+v, %v", files, err)
+	}
+}
+
+// The room that was taken ahead is given back when a partition is idle, and in a clean stop.
+func TestRoomIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(50_000)
+	if s.p.segments[0].seg.Room() == 0 {
+		t.Fatal("no room was taken")
+	}
+	used := s.fs.UsedBytes()
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.p.forgetFlushed()
+	s.e.flushIdle(time.Now().Add(2 * s.cfg.IdleFlush))
+	if freed := used - s.fs.UsedBytes(); freed < 900_000 {
+		t.Errorf("%d bytes were given back", freed)
+	}
+	s.add(50_000)
+	closeEngine(t, s.e)
+	if info := readFile(t, s.fs, firstLog); int64(len(info)) != s.p.segments[0].seg.Size() {
+		t.Errorf("the log has %d bytes", len(info))
+	}
+}
+
+// Bodies bound a recovery as the wal does: a checkpoint is due, and at last they go through the wal again.
+func TestBodiesCountAsTheWALDoes(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(50_000)
+	placed := s.e.placed.Load()
+	if placed < 40_000 {
+		t.Errorf("%d bytes of bodies are counted", placed)
+	}
+	s.reopen()
+	if again := s.e.placed.Load(); again != placed {
+		t.Errorf("after a kill %d bytes of bodies are counted, want %d", again, placed)
+	}
+	s.e.placed.Store(s.cfg.WALMaxBytes)
+	if s.e.indirect() {
+		t.Error("a batch goes past the wal though bodies fill a wal")
+	}
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.e.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.e.placed.Load(); left != 0 {
+		t.Errorf("%d bytes of bodies are counted after a checkpoint", left)
+	}
+}
+
+func FuzzParsePlaced(f *testing.F) {
+	f.Add(placedPayload{segment: 7, pos: 100, size: 9000, crc: 1, head: make([]byte, 3996), end: make([]byte, 908)}.appendTo(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := parsePlaced(b)
+		if err != nil {
+			if !errors.Is(err, errPayload) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if from, to := x.body(); from < x.pos || to > x.pos+x.size || x.size > math.MaxInt32 {
+			t.Fatalf("%+v", x)
+		}
+		if !bytes.Equal(x.appendTo(nil), b) {
+			t.Fatal("encoded anew it is something else")
+		}
+	})
+}
