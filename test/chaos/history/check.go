@@ -23,6 +23,7 @@ const (
 	NonmonotonicPoll    Anomaly = "nonmonotonic-poll"
 	NonmonotonicSend    Anomaly = "nonmonotonic-send"
 	LostCommit          Anomaly = "lost-commit"
+	LostAccept          Anomaly = "lost-accept"
 	IntPollSkip         Anomaly = "int-poll-skip"
 	IntNonmonotonicPoll Anomaly = "int-nonmonotonic-poll"
 	IntNonmonotonicSend Anomaly = "int-nonmonotonic-send"
@@ -35,7 +36,7 @@ const maxFindings = 10
 type Report struct {
 	Operations   int // of the history
 	Acknowledged int // records
-	Polled       int // records, each time they were polled
+	Polled       int // records, each time they were polled or delivered
 	counts       map[Anomaly]int
 	findings     map[Anomaly][]string
 }
@@ -44,6 +45,8 @@ type Report struct {
 type Options struct {
 	// PolledAll says that the last polls of the history, after all sends had ended, reached the end of every partition.
 	PolledAll bool
+	// Groups have been given everything: after all sends had ended, members polled until the end of every partition, or accepted all.
+	Groups []string
 }
 
 // Check holds a history against itself. An error says that it is no history: a value was sent twice, or polled and never sent.
@@ -54,7 +57,7 @@ func Check(ops []Op, options Options) (*Report, error) {
 		return nil, err
 	}
 	for i := range ops {
-		report.Polled += len(ops[i].records(Poll))
+		report.Polled += len(ops[i].given())
 		if ops[i].Outcome == OK {
 			report.Acknowledged += len(ops[i].records(Send))
 		}
@@ -68,6 +71,10 @@ func Check(ops []Op, options Options) (*Report, error) {
 	l.checkPolls(ops, report)
 	checkSends(ops, report)
 	checkCommits(ops, report)
+	checkAccepts(ops, report)
+	for _, group := range options.Groups {
+		l.checkGiven(ops, group, report)
+	}
 	return report, nil
 }
 

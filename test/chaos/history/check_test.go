@@ -41,6 +41,10 @@ func (s *script) commit(process int, records ...Record) *Op {
 	return s.add(Op{Process: process, Outcome: OK, Group: "g", Steps: []Step{{Commit, records}}})
 }
 
+func (s *script) share(process int, action Action, outcome Outcome, records ...Record) *Op {
+	return s.add(Op{Process: process, Outcome: outcome, Group: "shared", Steps: []Step{{action, records}}})
+}
+
 func at(offset, value int64) Record { return Record{Partition: "t-0", Offset: offset, Value: value} }
 
 func other(offset, value int64) Record { return Record{Partition: "t-1", Offset: offset, Value: value} }
@@ -52,6 +56,7 @@ func TestAnomalies(t *testing.T) {
 		name     string
 		make     func(s *script)
 		unfinish bool // the history did not poll everything
+		groups   []string
 		want     []Anomaly
 	}{
 		{name: "an empty history", make: func(*script) {}},
@@ -223,12 +228,62 @@ func TestAnomalies(t *testing.T) {
 			again := s.poll(3, at(1, 11))
 			again.Group, again.Moved = "g", true
 		}},
+		{name: "a record that a group was not given", groups: []string{"g"}, want: []Anomaly{Unseen}, make: func(s *script) {
+			s.send(1, OK, at(0, 10), at(1, 11))
+			s.send(1, Info, at(UnknownOffset, 12))
+			s.poll(2, at(0, 10), at(1, 11))
+			s.poll(3, at(1, 11)).Group = "g"
+		}},
+		{name: "a group that was given everything, by two members", groups: []string{"g"}, make: func(s *script) {
+			s.send(1, OK, at(0, 10), at(1, 11))
+			s.poll(2, at(0, 10), at(1, 11))
+			s.poll(3, at(0, 10)).Group = "g"
+			s.poll(4, at(1, 11)).Group = "g"
+		}},
+		{name: "a record that a share group was not given", groups: []string{"shared"}, want: []Anomaly{Unseen}, make: func(s *script) {
+			s.send(1, OK, at(0, 10), at(1, 11))
+			s.poll(2, at(0, 10), at(1, 11))
+			s.share(3, Deliver, OK, at(1, 11))
+		}},
+		{name: "delivered, and polled by nobody", want: []Anomaly{Unseen}, make: func(s *script) {
+			s.send(1, OK, at(0, 10))
+			s.share(3, Deliver, OK, at(0, 10))
+		}},
+		{name: "delivered again and in another order before it was accepted", groups: []string{"shared"}, make: func(s *script) {
+			s.send(1, OK, at(0, 10), at(1, 11))
+			s.poll(2, at(0, 10), at(1, 11))
+			s.share(3, Deliver, OK, at(1, 11))
+			s.share(3, Accept, Info, at(1, 11))
+			s.share(4, Deliver, OK, at(1, 11), at(0, 10))
+			s.share(4, Accept, OK, at(1, 11), at(0, 10))
+		}},
+		{name: "delivered again while it was being accepted", make: func(s *script) {
+			s.send(1, OK, at(0, 10))
+			s.poll(2, at(0, 10))
+			s.share(3, Deliver, OK, at(0, 10))
+			s.share(3, Accept, OK, at(0, 10)).End = 100
+			s.share(4, Deliver, OK, at(0, 10))
+		}},
+		{name: "delivered again after it was accepted", want: []Anomaly{LostAccept}, make: func(s *script) {
+			s.send(1, OK, at(0, 10))
+			s.poll(2, at(0, 10))
+			s.share(3, Deliver, OK, at(0, 10))
+			s.share(3, Accept, OK, at(0, 10))
+			s.share(4, Deliver, OK, at(0, 10))
+		}},
+		{name: "delivered to a second share group", make: func(s *script) {
+			s.send(1, OK, at(0, 10))
+			s.poll(2, at(0, 10))
+			s.share(3, Deliver, OK, at(0, 10))
+			s.share(3, Accept, OK, at(0, 10))
+			s.share(4, Deliver, OK, at(0, 10)).Group = "other"
+		}},
 	}
 	shown := map[Anomaly]bool{}
 	for _, c := range cases {
 		s := &script{}
 		c.make(s)
-		report, err := Check(s.ops, Options{PolledAll: !c.unfinish})
+		report, err := Check(s.ops, Options{PolledAll: !c.unfinish, Groups: c.groups})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -242,7 +297,7 @@ func TestAnomalies(t *testing.T) {
 			shown[a] = true
 		}
 	}
-	for _, a := range []Anomaly{InconsistentOffsets, Duplicate, LostWrite, Unseen, AbortedRead, PrecommittedRead, TornTransaction, PollSkip, NonmonotonicPoll, NonmonotonicSend, LostCommit, IntPollSkip, IntNonmonotonicPoll, IntNonmonotonicSend} {
+	for _, a := range []Anomaly{InconsistentOffsets, Duplicate, LostWrite, Unseen, AbortedRead, PrecommittedRead, TornTransaction, PollSkip, NonmonotonicPoll, NonmonotonicSend, LostCommit, LostAccept, IntPollSkip, IntNonmonotonicPoll, IntNonmonotonicSend} {
 		if !shown[a] {
 			t.Errorf("no history shows %s", a)
 		}

@@ -45,12 +45,14 @@ func rebuild(ops []Op, report *Report) (*logs, error) {
 		}
 	}
 	for i := range ops {
-		for _, r := range ops[i].records(Poll) {
+		for _, r := range ops[i].given() {
 			if _, sent := l.writes[r.Value]; !sent {
 				return nil, fmt.Errorf("the %v polled %v, which nobody sent", &ops[i], r)
 			}
-			l.polled[r.Value] = true
 			l.place(&ops[i], r, report)
+		}
+		for _, r := range ops[i].records(Poll) {
+			l.polled[r.Value] = true
 		}
 	}
 	for _, p := range l.partitions {

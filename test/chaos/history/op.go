@@ -42,6 +42,9 @@ const (
 	Send   Action = "send"   // Records were sent, in this order
 	Poll   Action = "poll"   // Records were returned, in this order
 	Commit Action = "commit" // Records hold the offsets to go on from; values have no meaning
+
+	Deliver Action = "deliver" // Records were delivered to a member of a share group
+	Accept  Action = "accept"  // the member accepted Records
 )
 
 // Step is one call of a client.
@@ -80,6 +83,9 @@ func (o *Op) records(action Action) []Record {
 	}
 	return all
 }
+
+// given returns the records that the operation polled or that were delivered to it.
+func (o *Op) given() []Record { return append(o.records(Poll), o.records(Deliver)...) }
 
 // Write writes a history as JSON, one operation a line.
 func Write(w io.Writer, ops []Op) error {
