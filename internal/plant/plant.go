@@ -95,6 +95,10 @@ const (
 	ShareStateUnfenced Bug = "share-state-unfenced"
 	// ShareUnkept assigns partitions of a share group though the share coordinator does not keep their state.
 	ShareUnkept Bug = "share-unkept"
+	// ShareStartForgotten lets a share partition that is loaded begin at offset 0.
+	ShareStartForgotten Bug = "share-start-forgotten"
+	// NothingForMembers tells members of the consumer protocol that nothing is committed for their group.
+	NothingForMembers Bug = "nothing-for-members"
 	// PruneSnapshot deletes the oldest record of a coordinator's log that is still needed.
 	PruneSnapshot Bug = "prune-snapshot"
 	// NoTombstone deletes a topic without leaving its tombstone.
@@ -199,6 +203,7 @@ var Bugs = []Bug{
 	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, SkipSyncAll, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,
 	SnapshotOneLate, FirstOffsetWins, NoTombstone, AnswerBeforeImage, TrustCounts, NoDecompressLimit, FrameMemoryKept,
+	ShareStartForgotten, NothingForMembers,
 	DuplicateElsewhere, DuplicateOneOff, GapInReplay, LaggingHighWatermark, SkippedRead, EndOutOfRange, HideAborts, ReadOpen, TornEnd,
 	DropNewest, TombstoneEarly, CleanedTooFar, SwapNotLogged, TaskTwice, LeaverUnnoticed,
 	ShareStateUnfenced, PruneSnapshot, ShareUnkept,

@@ -24,6 +24,7 @@ import (
 func TestJavaQueueHistories(t *testing.T) {
 	j := startJavaRow(t, "history-java-queue")
 	q, reading := newQueue(j.ctx, t, j.network.addr)
+	q.groups = []string{committing}
 	j.start(t, q, reading, "queue")
 	j.strikes(j.ctx, t, j.faults, 60, q.awaitMore)
 	q.finish(j.ctx, t, j.broker.output)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -215,7 +214,7 @@ func (l *lateEndings) round(ctx context.Context, t *testing.T, id string, e late
 	if err != nil {
 		return err
 	}
-	if e.crash && os.Getenv("HISTORY_PEER") == "" { // which would take its time to be back
+	if e.crash && controlProgram() == "" { // which would take its time to be back
 		l.broker.kill()
 		if err := errors.Join(l.broker.start(), l.broker.serving(ctx)); err != nil {
 			return err

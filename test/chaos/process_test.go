@@ -52,6 +52,7 @@ type process struct {
 	addr   string
 	args   []string
 	env    []string
+	rest   time.Duration // from a kill to the next start
 
 	cmd    *exec.Cmd
 	output *output
@@ -71,23 +72,25 @@ func newProcessIn(t *testing.T, data string, settings ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := unusedAddr(t)
 	args := []string{"serve", "--data", data, "--listen", addr}
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}
 	p := &process{binary: binary, addr: addr, args: args, env: brokerEnv}
-	t.Cleanup(func() {
-		if p.cmd != nil {
-			p.kill()
-		}
-	})
+	t.Cleanup(p.kill)
 	return p
+}
+
+// unusedAddr is an address of loopback that nobody listens to.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // output is what a process wrote so far.
@@ -191,8 +194,11 @@ func (p *processes) killAll() {
 	}
 }
 
-// kill sends SIGKILL and returns when the process is gone.
+// kill sends SIGKILL and returns when the process is gone. A process that does not run is gone.
 func (p *process) kill() {
+	if p.cmd == nil {
+		return
+	}
 	p.cmd.Process.Kill()
 	<-p.exited
 	p.cmd = nil

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,9 +24,9 @@ const (
 	queueSenders    = 3
 )
 
-// TestQueueHistories has clients send to and poll from a topic, by assignment, as a group that commits and as one that commits by itself,
-// while the broker is killed and stopped, and connections are cut, lose answers and are slow. What all of them saw is then held against
-// itself: see package history for the anomalies.
+// TestQueueHistories has clients send to and poll from a topic, by assignment, as groups of the classic and of the consumer protocol that
+// commit, as one whose clients commit by themselves, and as a share group, while the broker is killed and stopped, and connections are cut,
+// lose answers and are slow. What all of them saw is then held against itself: see package history for the anomalies.
 //
 // TIMES says how many faults there are, SEED replays their choice.
 func TestQueueHistories(t *testing.T) {
@@ -37,7 +34,7 @@ func TestQueueHistories(t *testing.T) {
 	row := proof.Start(t, "history-queue", "faults", seed)
 	network := newProxy(t)
 	broker := newBehind(t, network)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
 	defer cancel()
 	if err := broker.start(); err != nil {
 		t.Fatal(err)
@@ -46,28 +43,11 @@ func TestQueueHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := startQueue(ctx, t, network.addr, seed)
-	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0)), beforeKill: q.awaitAccepted}
 	f.strikes(ctx, t, faults, 60, q.awaitMore)
 	q.finish(ctx, t, broker.output)
 	row.Tried(int64(faults))
-	row.Note("%v; %d records acknowledged, %d polled", f.done, q.history.acked.Load(), q.history.polled.Load())
-}
-
-// newBehind prepares the broker that clients reach through network. HISTORY_PEER names a program that is the broker instead, as a control:
-// it is run as `PROGRAM serve DIR PORT key=value...` and becomes Apache Kafka with these settings.
-func newBehind(t *testing.T, network *proxy) *process {
-	t.Helper()
-	broker := newProcess(t, append(smallBroker[:len(smallBroker):len(smallBroker)], "advertised.listeners=PLAINTEXT://"+network.addr)...)
-	network.serve(broker.addr)
-	if peer := os.Getenv("HISTORY_PEER"); peer != "" {
-		_, port, err := net.SplitHostPort(broker.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		broker.binary, broker.args = peer, []string{"serve", filepath.Join(t.TempDir(), "peer"), port,
-			"advertised.listeners=PLAINTEXT://" + network.addr, "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000"}
-	}
-	return broker
+	row.Note("%v; %d records acknowledged, %d polled, %d accepted", f.done, q.history.acked.Load(), q.history.polled.Load(), q.history.accepted.Load())
 }
 
 // faulty strikes a broker and the network before it.
@@ -77,6 +57,8 @@ type faulty struct {
 	random  *rand.Rand
 	deck    []fault // yet to be drawn
 	done    map[fault]int
+	// beforeKill, unless nil, waits for what is the last to be back after a fault, and would never be there when the broker is killed.
+	beforeKill func(context.Context) bool
 }
 
 type fault string
@@ -110,11 +92,16 @@ func (f *faulty) strike(ctx context.Context, t *testing.T) {
 	f.done[drawn]++
 	switch drawn {
 	case "kill":
+		if f.beforeKill != nil && !f.beforeKill(ctx) {
+			t.Error("what is awaited before a kill does not come")
+			return
+		}
 		out := f.broker.output
 		f.broker.kill()
 		if out.trouble() {
 			t.Fatalf("the broker had a problem of its own before a kill:\n%s", out)
 		}
+		time.Sleep(f.broker.rest)
 		if err := f.broker.start(); err != nil {
 			t.Fatal(err)
 		}
@@ -144,6 +131,7 @@ type queue struct {
 	senders sync.WaitGroup
 	leave   context.CancelFunc // ends the readers
 	readers sync.WaitGroup
+	groups  []string // which are given everything at the end
 }
 
 // impatient are the options of clients that are back soon after a fault. AlwaysRetryEOF: see produceUntil.
@@ -158,6 +146,8 @@ func impatient(addr string) []kgo.Opt {
 func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *queue {
 	t.Helper()
 	q, reading := newQueue(ctx, t, addr)
+	q.groups = []string{committing, committingConsumers, sharing}
+	q.beginAtStart(ctx, t)
 	for id := range queueSenders {
 		random := rand.New(rand.NewPCG(seed, uint64(id+1)))
 		q.senders.Go(func() { q.send(ctx, t, random) })
@@ -167,8 +157,12 @@ func startQueue(ctx context.Context, t *testing.T, addr string, seed uint64) *qu
 		q.readers.Go(func() { q.assigned(reading, t, random) })
 	}
 	for id := range 2 {
-		random := rand.New(rand.NewPCG(seed, uint64(id+200)))
-		q.readers.Go(func() { q.subscribed(reading, t, committing, random) })
+		for kind, group := range []string{committing, committingConsumers} {
+			random := rand.New(rand.NewPCG(seed, uint64(id+200+10*kind)))
+			q.readers.Go(func() { q.subscribed(reading, t, group, random) })
+		}
+		random := rand.New(rand.NewPCG(seed, uint64(id+220)))
+		q.readers.Go(func() { q.shared(reading, t, random) })
 	}
 	q.readers.Go(func() { q.subscribed(reading, t, autoCommitting, rand.New(rand.NewPCG(seed, 300))) })
 	return q
@@ -195,17 +189,28 @@ func newQueue(ctx context.Context, t *testing.T, addr string) (*queue, context.C
 	return q, reading
 }
 
-// The groups: one commits after each poll, the other leaves it to its clients.
+// The groups: two commit after each poll, in the classic and in the consumer protocol (KIP-848), one leaves it to its clients.
 const (
-	committing     = "committing"
-	autoCommitting = "auto-committing"
+	committing          = "committing"
+	committingConsumers = "committing-consumers"
+	autoCommitting      = "auto-committing"
 )
 
 // awaitMore waits until n more records are acknowledged. false: that does not come, which the end of the workload will explain.
 func (q *queue) awaitMore(ctx context.Context, n int) bool {
+	return q.await(ctx, &q.history.acked, q.history.acked.Load()+int64(n))
+}
+
+// awaitAccepted waits until the share group has accepted more. false: that does not come.
+func (q *queue) awaitAccepted(ctx context.Context) bool {
+	return q.await(ctx, &q.history.accepted, q.history.accepted.Load()+1)
+}
+
+// await waits until a count of the history is at least goal. false: it did not get there in time.
+func (q *queue) await(ctx context.Context, count *atomic.Int64, goal int64) bool {
 	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for goal := q.history.acked.Load() + int64(n); q.history.acked.Load() < goal; {
+	for count.Load() < goal {
 		select {
 		case <-q.history.grew:
 		case <-bounded.Done():
@@ -218,10 +223,11 @@ func (q *queue) awaitMore(ctx context.Context, n int) bool {
 // maxPadding makes records of up to this many bytes, so that segments roll within a run.
 const maxPadding = 4 << 10
 
-// send sends records until it is told to stop, by an idempotent producer with several requests in flight. Each record is an operation.
+// send sends records until it is told to stop, by an idempotent producer with as much in flight as maxUnacknowledged allows. Each record is
+// an operation.
 func (q *queue) send(ctx context.Context, t *testing.T, random *rand.Rand) {
-	client, err := kgo.NewClient(append(impatient(q.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordRetries(1<<30), kgo.UnknownTopicRetries(-1),
-		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(200), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+	client, err := kgo.NewClient(append(impatient(q.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordRetries(1<<30),
+		kgo.UnknownTopicRetries(-1), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(maxUnacknowledged()), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	if err != nil {
 		t.Error(err)
 		return
@@ -283,11 +289,11 @@ func (q *queue) assigned(ctx context.Context, t *testing.T, random *rand.Rand) {
 
 // poll polls once for op.
 func (q *queue) poll(ctx context.Context, t *testing.T, client *kgo.Client, op history.Op) []*kgo.Record {
-	return q.polled(ctx, t, client.PollRecords(ctx, maxPolled), op)
+	return q.polled(ctx, t, history.Poll, client.PollRecords(ctx, maxPolled), op)
 }
 
-// polled notes op if a poll returned any records, and returns these.
-func (q *queue) polled(ctx context.Context, t *testing.T, fetches kgo.Fetches, op history.Op) []*kgo.Record {
+// polled notes op, whose action is to poll or to be delivered to, if a poll returned any records, and returns these.
+func (q *queue) polled(ctx context.Context, t *testing.T, action history.Action, fetches kgo.Fetches, op history.Op) []*kgo.Record {
 	for _, e := range fetches.Errors() {
 		if ctx.Err() == nil && !kerr.IsRetriable(e.Err) {
 			t.Logf("process %d: poll of partition %d: %v", op.Process, e.Partition, e.Err)
@@ -297,7 +303,7 @@ func (q *queue) polled(ctx context.Context, t *testing.T, fetches kgo.Fetches, o
 	if len(records) == 0 {
 		return nil
 	}
-	polled := history.Step{Action: history.Poll}
+	polled := history.Step{Action: action}
 	for _, r := range records {
 		s, err := seen(r)
 		if err != nil {
@@ -327,18 +333,25 @@ func (q *queue) member(ctx context.Context, t *testing.T, group string, random *
 	if group != autoCommitting {
 		options = append(options, kgo.DisableAutoCommit())
 	}
+	if group == committingConsumers {
+		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())) // the uniform assignor of the broker
+	}
 	client, err := kgo.NewClient(options...)
 	if err != nil {
 		t.Error(err)
 		return false
 	}
 	defer client.CloseAllowingRebalance()
+	odds := crashOdds
+	if group == committingConsumers {
+		odds /= 5 // a broker that is back still knows these members and what they have: only new ones ask for what is committed
+	}
 	process := q.history.process()
-	for first := true; ctx.Err() == nil && (first || random.IntN(crashOdds) > 0); first = false {
+	for first := true; ctx.Err() == nil && (first || random.IntN(odds) > 0); first = false {
 		op := history.Op{Process: process, Group: group, Start: q.history.now()}
 		fetches := client.PollRecords(ctx, maxPolled)
 		op.Moved = fetches.NumRecords() > 0 && moved.Swap(false) // a poll without records is not noted
-		records := q.polled(ctx, t, fetches, op)
+		records := q.polled(ctx, t, history.Poll, fetches, op)
 		if len(records) > 0 && group != autoCommitting {
 			q.commit(ctx, client, process, group, records)
 		}
@@ -373,13 +386,22 @@ func (q *queue) finish(ctx context.Context, t *testing.T, out *output) {
 	close(q.stop)
 	q.senders.Wait()
 	all := q.readAll(ctx, t)
+	if slices.Contains(q.groups, sharing) {
+		q.awaitNoLag(ctx, t, sharing, shareLag)
+	}
 	q.leave()
 	q.readers.Wait()
-	q.catchUp(ctx, t)
+	var last sync.WaitGroup
+	for _, group := range q.groups {
+		if group != sharing {
+			last.Go(func() { q.catchUp(ctx, t, group) })
+		}
+	}
+	last.Wait()
 	if out.trouble() {
 		t.Errorf("the broker had a problem of its own:\n%s", out)
 	}
-	q.history.check(t, queueTopic, all)
+	q.history.check(t, queueTopic, history.Options{PolledAll: all, Groups: q.groups})
 }
 
 // readAll polls until the end of every partition, and reports whether it got there.
@@ -417,8 +439,35 @@ func (q *queue) readAll(ctx context.Context, t *testing.T) bool {
 	return true
 }
 
-// catchUp has a last member of the committing group go on from what was committed, to the end.
-func (q *queue) catchUp(ctx context.Context, t *testing.T) {
+// catchUp has a last member of a group go on from what was committed, to the end.
+func (q *queue) catchUp(ctx context.Context, t *testing.T, group string) {
+	t.Helper()
+	reading, leave := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	reader.Go(func() { q.subscribed(reading, t, group, rand.New(rand.NewPCG(1, 1))) })
+	defer reader.Wait()
+	defer leave()
+	q.awaitNoLag(ctx, t, group, func(ctx context.Context, client *kgo.Client) (lag int64, err error) {
+		admin := kadm.NewClient(client)
+		committed, err := admin.FetchOffsets(ctx, group)
+		ends, endsErr := admin.ListEndOffsets(ctx, queueTopic)
+		ends.Each(func(end kadm.ListedOffset) {
+			lag += end.Offset
+			if c, ok := committed.Lookup(end.Topic, end.Partition); ok {
+				lag -= max(c.At, 0)
+			}
+		})
+		err = errors.Join(err, committed.Error(), endsErr, ends.Error())
+		if group == committingConsumers { // and is it a group of the consumer protocol?
+			described, describeErr := admin.DescribeConsumerGroups(ctx, group)
+			err = errors.Join(err, describeErr, described.Error())
+		}
+		return lag, err
+	})
+}
+
+// awaitNoLag waits until a group lags behind by no record.
+func (q *queue) awaitNoLag(ctx context.Context, t *testing.T, group string, lagOf func(context.Context, *kgo.Client) (int64, error)) {
 	t.Helper()
 	client, err := kgo.NewClient(impatient(q.addr)...)
 	if err != nil {
@@ -426,21 +475,16 @@ func (q *queue) catchUp(ctx context.Context, t *testing.T) {
 		return
 	}
 	defer client.Close()
-	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	reading, leave := context.WithCancel(bounded)
-	var reader sync.WaitGroup
-	reader.Go(func() { q.subscribed(reading, t, committing, rand.New(rand.NewPCG(1, 1))) })
-	defer reader.Wait()
-	defer leave()
-	for admin := kadm.NewClient(client); ; {
-		lags, err := admin.Lag(bounded, committing)
-		if lag := lags[committing]; err == nil && lag.Error() == nil && lag.Lag.Total() == 0 {
+	for {
+		lag, err := lagOf(bounded, client)
+		if err == nil && lag == 0 {
 			return
 		}
 		select {
 		case <-bounded.Done():
-			t.Error("the group does not commit the end of every partition")
+			t.Errorf("group %s does not finish every record: it lags behind by %d (%v)", group, lag, err)
 			return
 		case <-time.After(20 * time.Millisecond):
 		}

@@ -25,7 +25,8 @@ type recorder struct {
 	processes atomic.Int64
 	acked     atomic.Int64 // records
 	polled    atomic.Int64
-	grew      chan struct{} // gets a token when acked may have grown
+	accepted  atomic.Int64  // by the share group
+	grew      chan struct{} // gets a token when acked or accepted may have grown
 
 	mu  sync.Mutex // guards ops
 	ops []history.Op
@@ -57,8 +58,11 @@ func (r *recorder) addLocked(op history.Op) {
 	r.ops = append(r.ops, op)
 	for _, s := range op.Steps {
 		switch {
-		case s.Action == history.Poll:
+		case s.Action == history.Poll || s.Action == history.Deliver:
 			r.polled.Add(int64(len(s.Records)))
+		case s.Action == history.Accept && op.Outcome == history.OK:
+			r.accepted.Add(int64(len(s.Records)))
+			wake(r.grew)
 		case s.Action == history.Send && op.Outcome == history.OK:
 			r.acked.Add(int64(len(s.Records)))
 			wake(r.grew)
@@ -70,11 +74,11 @@ func (r *recorder) addLocked(op history.Op) {
 const maxNamedFindings = 4000
 
 // check holds the history against itself. The test fails with the names of the anomalies, and the history is kept in a file.
-func (r *recorder) check(t *testing.T, name string, polledAll bool) {
+func (r *recorder) check(t *testing.T, name string, options history.Options) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	report, err := history.Check(r.ops, history.Options{PolledAll: polledAll})
+	report, err := history.Check(r.ops, options)
 	if err != nil {
 		t.Errorf("the history is none: %v", err)
 	} else if anomalies := report.Anomalies(); len(anomalies) > 0 {

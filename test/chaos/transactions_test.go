@@ -34,7 +34,7 @@ func TestTransactionHistories(t *testing.T) {
 	row := proof.Start(t, "history-transactions", "faults", seed)
 	network := newProxy(t)
 	broker := newBehind(t, network)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
 	defer cancel()
 	if err := broker.start(); err != nil {
 		t.Fatal(err)
@@ -322,7 +322,7 @@ func (w *transactions) finish(ctx context.Context, t *testing.T, out *output) {
 	if out.trouble() {
 		t.Errorf("the broker had a problem of its own:\n%s", out)
 	}
-	w.history.check(t, "transactions", all)
+	w.history.check(t, "transactions", history.Options{PolledAll: all})
 }
 
 // readToEnd sends a last record to every partition, polls until all of them have come, and reports whether they did.

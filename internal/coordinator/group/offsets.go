@@ -10,6 +10,7 @@ import (
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/coordinator"
+	"github.com/ottlaio/ottla/internal/plant"
 )
 
 // CommitTopic is one topic of an offset commit, known by name and id.
@@ -148,7 +149,7 @@ func (m *Machine) FetchOffsets(group string, member *string, epoch int32, topics
 // fetchable are the offsets of a group, none where it does not exist.
 func (m *Machine) fetchable(group string, member *string, epoch int32) (map[string]map[int32]committed, *kerr.Error) {
 	g := m.groups[group]
-	if g == nil {
+	if g == nil || member != nil && plant.On(plant.NothingForMembers) {
 		return nil, nil
 	}
 	if err := g.mayFetch(fetcher{member: member, epoch: epoch}); err != nil {
