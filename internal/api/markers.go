@@ -68,6 +68,15 @@ func (m *Markers) order(ctx context.Context, at base.TopicPartition, k txn.Marke
 	return func(ctx context.Context) error { return m.Engine.Wait(ctx, done.Sequence) }, nil
 }
 
+// orderForClient is order for a marker that a client sends. While the memory for groups is used up it gets none into __consumer_offsets, where each
+// producer's is remembered: a client could name producers without end. The transaction coordinator's own end what is open, and are always taken.
+func (m *Markers) orderForClient(ctx context.Context, at base.TopicPartition, k txn.Marker) (durable func(context.Context) error, err error) {
+	if at.Topic == group.Topic && m.Groups.Full() {
+		return nil, coordinator.ErrUnavailable
+	}
+	return m.order(ctx, at, k)
+}
+
 // orderInGroups is order for __consumer_offsets, to which only the group coordinator appends.
 func (m *Markers) orderInGroups(ctx context.Context, partition int32, k txn.Marker) (durable func(context.Context) error, err error) {
 	ended := m.Groups.EndTxn(partition, group.Marker(k))

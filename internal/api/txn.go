@@ -357,7 +357,7 @@ func (a *API) writeTxnMarkers(ctx context.Context, c *call, req *kmsg.WriteTxnMa
 			for j, index := range t.Partitions {
 				part := &topic.Partitions[j]
 				part.Partition = index
-				durable, err := a.markers.order(ctx, base.TopicPartition{Topic: t.Topic, Partition: index}, marker)
+				durable, err := a.markers.orderForClient(ctx, base.TopicPartition{Topic: t.Topic, Partition: index}, marker)
 				if err != nil {
 					part.ErrorCode = a.codeOf(c, err)
 					continue

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -331,6 +332,33 @@ func TestTransactionsAreDescribedListedAndAborted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.want("marker for offsets", mark(c.epoch, 0, group.Topic, 0), nil)
+}
+
+func TestClientsMarkersDoNotFillTheMemoryForGroups(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	b.createTopic("t", 1)
+	if err := (testInternalTopic{b, group.Topic}).Ensure(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	full, err := group.New(group.Config{MaxBytes: 1}, group.Deps{Topic: testInternalTopic{b, group.Topic}, Topics: GroupTopics(b.metadata), Logger: slog.New(&b.faults)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.api.markers.Groups = full
+	client := b.client()
+	mark := func(topic string) int16 {
+		return ask[*kmsg.WriteTxnMarkersResponse](client, markers(1, txnProducer{id: 77}, true, 0, 0, topic, 0)).Markers[0].Topics[0].Partitions[0].ErrorCode
+	}
+	if got := mark(group.Topic); got != kerr.CoordinatorNotAvailable.Code {
+		t.Errorf("a marker for offsets while there is no memory: %v", kerr.ErrorForCode(got))
+	}
+	if got := mark("t"); got != 0 {
+		t.Errorf("a marker for another topic: %v", kerr.ErrorForCode(got))
+	}
+	if err := full.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAddPartitionsIsAllOrNothing(t *testing.T) {

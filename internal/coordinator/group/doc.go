@@ -125,10 +125,10 @@
 //	Empty   no members
 //	Stable  there are members
 //
-//	from                to      when
-//	not there or Empty  Stable  a member joins
-//	not there           Empty   offsets are altered
-//	Stable              Empty   the last member leaves, or its session ends
+//	from                to         when
+//	not there or Empty  Stable     a member joins
+//	not there           Empty      offsets are altered
+//	Stable              Empty      the last member leaves, or its session ends
 //	Empty               not there  DeleteGroups
 //
 // A partition is assigned only once the share coordinator keeps its state, which goes in steps:

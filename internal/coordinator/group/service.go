@@ -233,6 +233,9 @@ func (s *Service) CommitTxnOffsets(commit TxnCommit) *coordinator.Call[Committed
 	})
 }
 
+// Full reports whether the memory for groups is used up. It is safe for concurrent use.
+func (s *Service) Full() bool { return s.env.Budget.full(producerOverhead) }
+
 // EndTxn queues a marker for a partition of __consumer_offsets; see Machine.EndTxn. The answer is nil where it was appended.
 func (s *Service) EndTxn(partition int32, k Marker) *coordinator.Call[*kerr.Error] {
 	return coordinator.Submit(s.runtime, partition, func(m *Machine, fx *coordinator.Effects, c *coordinator.Call[*kerr.Error]) {
