@@ -288,6 +288,7 @@ func (b *Broker) checkTogether(p *Problems) {
 	if b.GroupMinSessionTimeout > b.GroupMaxSessionTimeout {
 		p.add(v, "group.min.session.timeout.ms", "group.min.session.timeout.ms must not be above group.max.session.timeout.ms")
 	}
+	b.checkGroupDefaults(p)
 	if b.OffsetsTopicCompression < 0 || b.OffsetsTopicCompression > 4 {
 		p.add(v, "offsets.topic.compression.codec", fmt.Sprintf("offsets.topic.compression.codec: unknown compression type id: %d", b.OffsetsTopicCompression))
 	}

@@ -101,6 +101,33 @@ func checkGroupBounds(v *values, name string, value int64) error {
 	return nil
 }
 
+// checkGroupDefaults holds the broker's own settings for groups within the bounds that it sets for those of single groups, as Kafka does.
+func (b *Broker) checkGroupDefaults(p *Problems) {
+	v := b.values
+	for _, d := range groups().defs {
+		name, bounds := d.Synonym, groupBounds(d.Name)
+		least, most := BrokerDef(bounds[0]), BrokerDef(bounds[1])
+		if least != nil && most != nil && v.int(most.Name) < v.int(least.Name) {
+			p.add(v, most.Name, fmt.Sprintf("%s must be greater than or equal to %s", most.Name, least.Name))
+		}
+		if least != nil && v.int(name) < v.int(least.Name) {
+			p.add(v, name, fmt.Sprintf("%s must be greater than or equal to %s", name, least.Name))
+		}
+		if most != nil && v.int(name) > v.int(most.Name) {
+			p.add(v, name, fmt.Sprintf("%s must be less than or equal to %s", name, most.Name))
+		}
+	}
+	for _, kind := range []string{"consumer", "share", "streams"} {
+		heartbeat, session := "group."+kind+".heartbeat.interval.ms", "group."+kind+".session.timeout.ms"
+		if v.int(heartbeat) >= v.int(session) {
+			p.add(v, heartbeat, fmt.Sprintf("%s must be less than %s", heartbeat, session))
+		}
+	}
+	if n := len(v.words("group.share.assignors")); n != 1 {
+		p.add(v, "group.share.assignors", fmt.Sprintf("group.share.assignors must contain exactly one assignor, but found %d", n))
+	}
+}
+
 // ResolveClientMetrics returns the settings of a client-metrics subscription in order of name.
 func ResolveClientMetrics(subscription map[string]string) []Value {
 	var all []Value

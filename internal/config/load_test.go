@@ -117,6 +117,29 @@ func TestAssignorsMayBeGivenByKafkasClasses(t *testing.T) {
 	}
 }
 
+func TestSettingsOfGroupsAreHeldToTheirBounds(t *testing.T) {
+	for _, tc := range []struct {
+		sets []string
+		want string
+	}{
+		{[]string{"group.consumer.session.timeout.ms=10000"}, "group.consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms"},
+		{[]string{"group.share.heartbeat.interval.ms=20000"}, "group.share.heartbeat.interval.ms must be less than or equal to group.share.max.heartbeat.interval.ms"},
+		{[]string{"group.streams.num.standby.replicas=3"}, "group.streams.num.standby.replicas must be less than or equal to group.streams.max.standby.replicas"},
+		{[]string{"group.streams.min.session.timeout.ms=5000", "group.streams.session.timeout.ms=5000"}, "group.streams.heartbeat.interval.ms must be less than group.streams.session.timeout.ms"},
+		{
+			[]string{"group.share.min.session.timeout.ms=50000", "group.share.session.timeout.ms=50000", "group.share.max.session.timeout.ms=49000"},
+			"group.share.max.session.timeout.ms must be greater than or equal to group.share.min.session.timeout.ms\n" +
+				"--set: group.share.session.timeout.ms must be less than or equal to group.share.max.session.timeout.ms",
+		},
+		{[]string{"group.share.assignors=simple,other"}, "group.share.assignors must contain exactly one assignor, but found 2"},
+	} {
+		_, err := Load(Sources{Sets: tc.sets})
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q: %v, want %s", tc.sets, err, tc.want)
+		}
+	}
+}
+
 func TestProblemsAreAllReportedWithPlaceAndSuggestion(t *testing.T) {
 	file := write(t, "my.properties", "# first line\nlog.retention.msec=5\n\nnum.partitions=zero\nretention.ms=7\nlog.dirs=/a,/b\n")
 	_, err := Load(Sources{File: file, Environ: []string{"OTTLA_TAIL_BITES=7", "KAFKA_NUM_PARTITION=7", "KAFKA_HEAP_OPTS=-Xmx1g"}, Sets: []string{"broken", "listeners=SSL://:9092"}})
