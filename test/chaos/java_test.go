@@ -64,7 +64,7 @@ func startJavaRow(t *testing.T, name string) *javaRow {
 	network := newProxy(t)
 	j.faulty = faulty{done: map[fault]int{}, broker: newBehind(t, network), network: network, random: rand.New(rand.NewPCG(seed, 0))}
 	var cancel context.CancelFunc
-	j.ctx, cancel = context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*3*time.Second)
+	j.ctx, cancel = context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+j.broker.rest))
 	t.Cleanup(cancel)
 	if err := j.broker.start(); err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func startJavaRow(t *testing.T, name string) *javaRow {
 func (j *javaRow) start(t *testing.T, q *queue, reading context.Context, workload string) {
 	t.Helper()
 	cmd := exec.CommandContext(j.ctx, "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", j.libs, "java/Histories.java",
-		workload, q.addr, strconv.FormatUint(j.seed, 10), strconv.FormatInt(q.history.began.UnixNano(), 10))
+		workload, q.addr, strconv.FormatUint(j.seed, 10), strconv.FormatInt(q.history.began.UnixNano(), 10), strconv.Itoa(maxUnacknowledged()))
 	cmd.Stderr = j.said
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.Random;
 import java.util.concurrent.Future;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
@@ -31,9 +32,10 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * The clients of the workloads of histories, in Java: what queue_test.go and transactions_test.go do with franz-go.
  *
- * <p>Usage: java -cp LIBS Histories.java queue|transactions BOOTSTRAP SEED BEGAN, the last as nanoseconds of Unix time. Every operation is
- * written to standard output when it has ended, as a line of JSON in the form of history.Op. A line on standard input ends those who send,
- * which is answered by the line "stopped"; the end of standard input ends all. Errors that clients go on after are told on standard error.
+ * <p>Usage: java -cp LIBS Histories.java queue|transactions BOOTSTRAP SEED BEGAN UNACKNOWLEDGED: BEGAN are nanoseconds of Unix time, and
+ * UNACKNOWLEDGED is how many records a sender of the queue may have sent and not heard of. Every operation is written to standard output
+ * when it has ended, as a line of JSON in the form of history.Op. A line on standard input ends those who send, which is answered by the
+ * line "stopped"; the end of standard input ends all. Errors that clients go on after are told on standard error.
  */
 public class Histories {
     static final Duration PATIENCE = Duration.ofSeconds(8);
@@ -41,6 +43,7 @@ public class Histories {
 
     final String bootstrap;
     final long seed;
+    final int unacknowledged;
     final long clock; // to be added to nanoTime
     final PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
     final AtomicLong values = new AtomicLong(1L << 40); // out of the way of those that the test sends itself
@@ -48,15 +51,16 @@ public class Histories {
     final List<Thread> senders = new ArrayList<>(), readers = new ArrayList<>();
     volatile boolean stop, leave;
 
-    Histories(String bootstrap, long seed, long began) {
+    Histories(String bootstrap, long seed, long began, int unacknowledged) {
         this.bootstrap = bootstrap;
         this.seed = seed;
+        this.unacknowledged = unacknowledged;
         Instant now = Instant.now();
         clock = now.getEpochSecond() * 1_000_000_000L + now.getNano() - began - System.nanoTime();
     }
 
     public static void main(String[] args) throws Exception {
-        Histories h = new Histories(args[1], Long.parseUnsignedLong(args[2]), Long.parseLong(args[3]));
+        Histories h = new Histories(args[1], Long.parseUnsignedLong(args[2]), Long.parseLong(args[3]), Integer.parseInt(args[4]));
         if (args[0].equals("queue")) h.queue();
         else h.transactions();
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
@@ -252,9 +256,11 @@ public class Histories {
     /** Sends records until it is told to stop, by an idempotent producer with several requests in flight. Each record is an operation. */
     void send(Random random) throws Exception {
         int process = processes.incrementAndGet();
+        Semaphore room = new Semaphore(unacknowledged);
         try (KafkaProducer<String, String> producer = producer(null)) {
             while (!stop) {
                 Thread.sleep(random.nextInt(3));
+                room.acquire();
                 long value = values.incrementAndGet();
                 int partition = random.nextInt(QUEUE_PARTITIONS);
                 Op op = new Op(process, false, "");
@@ -262,6 +268,7 @@ public class Histories {
                     op.outcome = e == null ? "ok" : "info";
                     op.steps.add(new Step("send", List.of(new Rec(QUEUE + "-" + partition, e == null ? metadata.offset() : -1, value))));
                     op.ended();
+                    room.release();
                     if (e != null) say("send", e);
                 });
             }
