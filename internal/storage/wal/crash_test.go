@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -159,11 +160,36 @@ func modelConfig(fs *crashfs.FS, unsafe bool) Config {
 	return cfg
 }
 
-// session opens the wal, appends from several producers, releases now and then, and closes it or walks away.
+// releaseWhenFull releases what was appended so far each time that somebody begins to wait for room: producers that all wait release nothing.
+func (m *model) releaseWhenFull(ctx context.Context, l *Log, full <-chan struct{}) {
+	for {
+		select {
+		case <-full:
+		case <-ctx.Done():
+			return
+		}
+		m.mu.Lock()
+		newest := m.released
+		if n := len(m.appended); n > 0 {
+			newest = m.appended[n-1].seq
+		}
+		m.mu.Unlock()
+		if l.Wait(ctx, newest) == nil {
+			m.release(l, newest)
+		}
+	}
+}
+
+// session opens the wal, appends from several producers, releases now and then and when it is full, and closes it or walks away.
 func session(t *testing.T, rng *rand.Rand, fs *crashfs.FS, m *model) {
 	t.Helper()
 	got, replay := collect()
-	l := mustOpen(t, modelConfig(fs, m.unsafe), m.released, replay)
+	cfg, full := modelConfig(fs, m.unsafe), make(chan struct{}, 1)
+	cfg.OnFull = func() { signal(full) }
+	l := mustOpen(t, cfg, m.released, replay)
+	var releasing sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	releasing.Go(func() { m.releaseWhenFull(ctx, l, full) })
 	if _, err := (snapshot{appended: m.appended, acked: m.acked, released: m.released}).check(*got); err != nil {
 		t.Fatal(err)
 	}
@@ -199,6 +225,8 @@ func session(t *testing.T, rng *rand.Rand, fs *crashfs.FS, m *model) {
 		})
 	}
 	wg.Wait()
+	stop()
+	releasing.Wait()
 	mustClose(t, l)
 	m.ack(len(m.appended) - 1)
 }
