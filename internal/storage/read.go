@@ -123,6 +123,7 @@ type walker struct {
 	buf        *[]byte
 	bufPos     int64 // stream position of buf[0]
 	bufLen     int
+	ahead      bool // all that it goes over will be read
 }
 
 // walkBuffer is how much a walker reads at a time: many small batches, and of large ones not much more than their headers. What it
@@ -310,7 +311,7 @@ func (w *walker) peek() ([]byte, error) {
 		w.buf = walkBuffers.Get().(*[]byte)
 	}
 	w.bufPos, w.bufLen = w.pos, 0
-	n, err := w.p.readSome((*w.buf), place{w.pos, w.layout}, record.HeaderSize)
+	n, err := w.p.readSome((*w.buf), place{w.pos, w.layout}, record.HeaderSize, w.ahead)
 	if err != nil {
 		return nil, err
 	}
@@ -357,8 +358,8 @@ func (w *walker) close() {
 }
 
 // readSome reads into b what lies at pos: at least `least` bytes where the log holds as many, and more where that costs
-// little. It takes them from the tail, or from the segment if the tail has let them go.
-func (p *Partition) readSome(b []byte, at place, least int) (int, error) {
+// little. It takes them from the tail, or from the segment if the tail has let them go. ahead says that the caller reads on from there.
+func (p *Partition) readSome(b []byte, at place, least int, ahead bool) (int, error) {
 	if n, ok := p.tail.ReadAt(b, at.pos); ok {
 		return n, nil
 	}
@@ -372,7 +373,11 @@ func (p *Partition) readSome(b []byte, at place, least int) (int, error) {
 	if toEdge := segment.BlockSize - inSegment%segment.BlockSize; toEdge >= int64(least) {
 		want = min(want, toEdge)
 	}
-	n, err := seg.PeekAt(b[:want], inSegment)
+	read := seg.PeekAt
+	if ahead {
+		read = seg.ReadAt
+	}
+	n, err := read(b[:want], inSegment)
 	if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
 		return 0, p.noteDamage(s, err)
 	}

@@ -91,14 +91,14 @@ func (s Slice) Bytes() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Batches calls visit with the header of each batch and where it begins in the slice, in order, until visit returns false. Errors as
-// Partition.Read.
+// Batches calls visit with the header of each batch and where it begins in the slice, in order, until visit returns false. It is for who
+// will write these batches out, and reads segments ahead. Errors as Partition.Read.
 func (s Slice) Batches(visit func(h record.Header, at int64) bool) error {
 	if s.n == 0 {
 		return nil
 	}
 	end := s.pos + s.n
-	w := &walker{p: s.p, pos: s.pos, limit: end, stop: end, layout: s.layout}
+	w := &walker{p: s.p, pos: s.pos, limit: end, stop: end, layout: s.layout, ahead: true}
 	defer w.close()
 	for w.pos < end {
 		h, pos, err := w.next()
