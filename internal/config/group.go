@@ -45,7 +45,7 @@ func ValidateGroup(group map[string]string, broker *Broker) error {
 		}
 	}
 	for _, d := range groups().defs {
-		if err := checkGroupBounds(broker.values, d.Name, values[d.Name]); err != nil {
+		if err := checkGroupBounds(broker.values, d, d.Name, values[d.Name]); err != nil {
 			return err
 		}
 	}
@@ -89,14 +89,15 @@ func groupBounds(name string) [2]string {
 	return [2]string{"group." + kind + ".min." + rest, "group." + kind + ".max." + rest}
 }
 
-// checkGroupBounds holds a group's value within the broker's bounds.
-func checkGroupBounds(v *values, name string, value int64) error {
-	bounds := groupBounds(name)
+// checkGroupBounds holds a group's value, or the broker's default for it, within the broker's bounds. shown is the setting's name where the
+// value stands.
+func checkGroupBounds(v *values, d *Def, shown string, value int64) error {
+	bounds := groupBounds(d.Name)
 	if BrokerDef(bounds[0]) != nil && value < v.int(bounds[0]) {
-		return &InvalidError{name, fmt.Sprintf("%s must be greater than or equal to %s", name, bounds[0])}
+		return &InvalidError{shown, fmt.Sprintf("%s must be greater than or equal to %s", shown, bounds[0])}
 	}
 	if BrokerDef(bounds[1]) != nil && value > v.int(bounds[1]) {
-		return &InvalidError{name, fmt.Sprintf("%s must be less than or equal to %s", name, bounds[1])}
+		return &InvalidError{shown, fmt.Sprintf("%s must be less than or equal to %s", shown, bounds[1])}
 	}
 	return nil
 }
@@ -106,15 +107,15 @@ func (b *Broker) checkGroupDefaults(p *Problems) {
 	v := b.values
 	for _, d := range groups().defs {
 		name, bounds := d.Synonym, groupBounds(d.Name)
+		if name == "" {
+			continue // groups have it alone
+		}
 		least, most := BrokerDef(bounds[0]), BrokerDef(bounds[1])
 		if least != nil && most != nil && v.int(most.Name) < v.int(least.Name) {
 			p.add(v, most.Name, fmt.Sprintf("%s must be greater than or equal to %s", most.Name, least.Name))
 		}
-		if least != nil && v.int(name) < v.int(least.Name) {
-			p.add(v, name, fmt.Sprintf("%s must be greater than or equal to %s", name, least.Name))
-		}
-		if most != nil && v.int(name) > v.int(most.Name) {
-			p.add(v, name, fmt.Sprintf("%s must be less than or equal to %s", name, most.Name))
+		if err := checkGroupBounds(v, d, name, v.int(name)); err != nil {
+			p.add(v, name, err.Error())
 		}
 	}
 	for _, kind := range []string{"consumer", "share", "streams"} {
