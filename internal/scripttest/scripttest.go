@@ -61,6 +61,18 @@ func Play(script string, do func(command string) []string) string {
 	return out.String()
 }
 
+// Do gives the command that begins a line to the one of that name, with the other words of the line, and returns its answer. The test ends if
+// there is none.
+func Do[R any](t testing.TB, r R, commands map[string]func(R, []string) string, line string) string {
+	t.Helper()
+	fields := strings.Fields(line)
+	command := commands[fields[0]]
+	if command == nil {
+		t.Fatalf("no such command: %s", line)
+	}
+	return command(r, fields[1:])
+}
+
 func firstDifference(want, got string) string {
 	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for i := range min(len(w), len(g)) {

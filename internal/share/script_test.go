@@ -25,13 +25,8 @@ func TestScripts(t *testing.T) {
 
 // run carries out a command and returns its answer, what is to be persisted, and the window if it has changed.
 func (r *runner) run(line string) []string {
-	fields := strings.Fields(line)
-	command := commands[fields[0]]
-	if command == nil {
-		r.t.Fatalf("no such command: %s", line)
-	}
 	before := r.window()
-	answer := command(r, fields[1:])
+	answer := scripttest.Do(r.t, r, commands, line)
 	answer += r.write()
 	if after := r.window(); after != before {
 		answer += "window: " + after + "\n"

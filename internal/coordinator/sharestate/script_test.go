@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,12 +72,7 @@ func (r *runner) start() {
 
 // run carries out a command and returns its answer and the records that were written.
 func (r *runner) run(line string) (out []string) {
-	fields := strings.Fields(line)
-	command := commands[fields[0]]
-	if command == nil {
-		r.t.Fatalf("no such command: %s", line)
-	}
-	if answer := command(r, fields[1:]); answer != "" {
+	if answer := scripttest.Do(r.t, r, commands, line); answer != "" {
 		out = append(out, answer)
 	}
 	synctest.Wait()
