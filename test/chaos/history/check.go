@@ -47,6 +47,8 @@ type Options struct {
 	PolledAll bool
 	// Groups have been given everything: after all sends had ended, members polled until the end of every partition, or accepted all.
 	Groups []string
+	// Ungrouped are the partitions that none of Groups subscribes to.
+	Ungrouped []string
 }
 
 // Check holds a history against itself. An error says that it is no history: a value was sent twice, or polled and never sent.
@@ -73,7 +75,7 @@ func Check(ops []Op, options Options) (*Report, error) {
 	checkCommits(ops, report)
 	checkAccepts(ops, report)
 	for _, group := range options.Groups {
-		l.checkGiven(ops, group, report)
+		l.checkGiven(ops, group, options.Ungrouped, report)
 	}
 	return report, nil
 }

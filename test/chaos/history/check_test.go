@@ -57,6 +57,7 @@ func TestAnomalies(t *testing.T) {
 		make     func(s *script)
 		unfinish bool // the history did not poll everything
 		groups   []string
+		apart    []string // partitions that no group subscribes to
 		want     []Anomaly
 	}{
 		{name: "an empty history", make: func(*script) {}},
@@ -240,6 +241,11 @@ func TestAnomalies(t *testing.T) {
 			s.poll(3, at(0, 10)).Group = "g"
 			s.poll(4, at(1, 11)).Group = "g"
 		}},
+		{name: "a record that a group was not given, of a partition that it does not subscribe to", groups: []string{"g"}, apart: []string{"t-1"}, make: func(s *script) {
+			s.send(1, OK, at(0, 10), other(0, 20))
+			s.poll(2, at(0, 10), other(0, 20))
+			s.poll(3, at(0, 10)).Group = "g"
+		}},
 		{name: "a record that a share group was not given", groups: []string{"shared"}, want: []Anomaly{Unseen}, make: func(s *script) {
 			s.send(1, OK, at(0, 10), at(1, 11))
 			s.poll(2, at(0, 10), at(1, 11))
@@ -283,7 +289,7 @@ func TestAnomalies(t *testing.T) {
 	for _, c := range cases {
 		s := &script{}
 		c.make(s)
-		report, err := Check(s.ops, Options{PolledAll: !c.unfinish, Groups: c.groups})
+		report, err := Check(s.ops, Options{PolledAll: !c.unfinish, Groups: c.groups, Ungrouped: c.apart})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue

@@ -1,7 +1,9 @@
 package history
 
-// checkGiven reports acknowledged values that no member of a group was given.
-func (l *logs) checkGiven(ops []Op, group string, report *Report) {
+import "slices"
+
+// checkGiven reports acknowledged values that no member of a group was given, of all partitions but those that it does not subscribe to.
+func (l *logs) checkGiven(ops []Op, group string, unsubscribed []string, report *Report) {
 	given := map[int64]bool{}
 	for i := range ops {
 		if ops[i].Group == group {
@@ -11,7 +13,7 @@ func (l *logs) checkGiven(ops []Op, group string, report *Report) {
 		}
 	}
 	for _, value := range l.sortedWrites() {
-		if w := l.writes[value]; w.op.Outcome == OK && !given[value] {
+		if w := l.writes[value]; w.op.Outcome == OK && !given[value] && !slices.Contains(unsubscribed, w.partition) {
 			report.add(Unseen, "%d was acknowledged at %s/%d for the %v, and was not given to group %s by the end", value, w.partition, w.offset, w.op, group)
 		}
 	}
