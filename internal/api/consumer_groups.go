@@ -9,13 +9,14 @@ import (
 
 	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
+	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/wire"
 )
 
 // ConsumerGroupHeartbeat v0–1 (key 68), ConsumerGroupDescribe v0–1 (69): the consumer protocol (KIP-848).
 //
 //   - What each version changed stands with the state machine: see the methods of group.Machine.
-//   - Where group.coordinator.rebalance.protocols leaves "consumer" out both are UNSUPPORTED_VERSION.
+//   - Where group.coordinator.rebalance.protocols leaves "consumer" out, and at level 0 of group.version, both are UNSUPPORTED_VERSION.
 
 func (a *API) consumerGroupHeartbeat(_ context.Context, c *call, req *kmsg.ConsumerGroupHeartbeatRequest) (wire.Pending, error) {
 	if !a.serves(group.Consumer) {
@@ -75,7 +76,13 @@ func describing[G any](a *API, c *call, names []string, served bool, describe fu
 	}
 }
 
-// serves reports whether the protocol of a kind of groups is on.
+// protocolFeatures are the features that switch the protocols of groups off.
+var protocolFeatures = map[group.Kind]string{
+	group.Consumer: metadata.FeatureGroup, group.Share: metadata.FeatureShare, group.Streams: metadata.FeatureStreams,
+}
+
+// serves reports whether the protocol of a kind of groups is on. That of share groups is for their feature alone to say, as in Kafka.
 func (a *API) serves(kind group.Kind) bool {
-	return slices.Contains(a.config.GroupProtocols, string(kind))
+	listed := kind == group.Share || slices.Contains(a.config.GroupProtocols, string(kind))
+	return listed && a.view().image.FeatureLevel(protocolFeatures[kind]) > 0
 }

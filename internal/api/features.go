@@ -2,72 +2,72 @@ package api
 
 import (
 	"context"
-	"fmt"
-	"slices"
+	"errors"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/wire"
 )
 
 // UpdateFeatures v0–2 (key 57)
 //
-//   - The features that are shown (see ApiVersions) are in force and stay so: an update to the level that a feature has changes nothing, any
-//     other is refused. Features that are not shown are refused with the texts that Kafka has for one that it does not know. Whether the
-//     request only validates (v1, KIP-778) makes no difference.
-//   - One bad update fails all of them: the request has INVALID_UPDATE_VERSION and no results, in every version.
-//   - A feature that is named twice is judged by its last update.
-
-// The upgrade types of v1.
-const (
-	upgradeOnly     int8 = 1
-	unsafeDowngrade int8 = 3
-)
+//   - The features and their levels are metadata.Features; what can be updated to what is said there. Levels last, and are in force when the
+//     answer leaves.
+//   - At level 0 of group.version, share.version and streams.version the requests of these protocols are UNSUPPORTED_VERSION. Groups and what
+//     is known of them stay; the sessions of share groups end, and what their members had goes back.
+//   - transaction.version is for clients to go by: below 2 they know that records do not begin a transaction, nor ends raise the epoch
+//     (KIP-890). The version of each request decides, at every level. Kafka does the same, except that at level 0 EndTxn v5 gets
+//     UNSUPPORTED_VERSION and leaves the transaction hanging; and that its log has an older format then.
+//   - One bad update fails all of them: the request has INVALID_UPDATE_VERSION, and no results. Up to v1 a good one has results.
+//   - v1 tells upgrades from downgrades and can validate only (KIP-778); v0 can only upgrade, whatever it allows, as in Kafka.
 
 func (a *API) updateFeatures(_ context.Context, c *call, req *kmsg.UpdateFeaturesRequest) (wire.Pending, error) {
-	resp := answer[kmsg.UpdateFeaturesResponse](req)
-	if len(req.FeatureUpdates) > 0 {
-		update := &req.FeatureUpdates[0]
-		for i := range req.FeatureUpdates {
-			if req.FeatureUpdates[i].Feature == update.Feature {
-				update = &req.FeatureUpdates[i]
-			}
-		}
-		if a.inForce(req) {
-			return reply(resp)
-		}
-		err := refuse(kerr.InvalidUpdateVersion,
-			"The update failed for all features since the following feature had an error: Invalid update version %d for feature %s. %s",
-			update.MaxVersionLevel, update.Feature, a.whyNotUpdated(req.Version, update))
-		resp.ErrorCode, resp.ErrorMessage = a.codeOf(c, err), messageOf(err)
-	}
-	return reply(resp)
-}
-
-// inForce reports whether a request asks for nothing but what is so already.
-func (a *API) inForce(req *kmsg.UpdateFeaturesRequest) bool {
+	updates := make([]metadata.FeatureUpdate, len(req.FeatureUpdates))
 	for i := range req.FeatureUpdates {
 		u := &req.FeatureUpdates[i]
-		if !slices.ContainsFunc(features, func(f feature) bool { return f.name == u.Feature && f.finalized == u.MaxVersionLevel }) {
-			return false
+		updates[i] = metadata.FeatureUpdate{Name: u.Feature, Level: u.MaxVersionLevel, Type: metadata.Upgrade}
+		if req.Version >= 1 {
+			updates[i].Type = metadata.UpgradeType(u.UpgradeType)
 		}
 	}
-	return true
+	return later(func(ctx context.Context) (kmsg.Response, error) {
+		ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
+		defer cancel()
+		resp := answer[kmsg.UpdateFeaturesResponse](req)
+		err := a.metadata.UpdateFeatures(ctx, updates, req.ValidateOnly && req.Version >= 1)
+		if errors.Is(err, metadata.ErrInvalidFeature) {
+			err = &metadata.Error{
+				Kind:    metadata.ErrInvalidFeature,
+				Message: "The update failed for all features since the following feature had an error: " + err.Error(),
+			}
+		}
+		resp.ErrorCode, resp.ErrorMessage = a.codeOf(c, err), messageOf(err)
+		if err == nil && req.Version <= 1 {
+			for i := range req.FeatureUpdates {
+				result := kmsg.NewUpdateFeaturesResponseResult()
+				result.Feature, result.ErrorMessage = req.FeatureUpdates[i].Feature, kmsg.StringPtr("NONE") // as Kafka
+				resp.Results = append(resp.Results, result)
+			}
+		}
+		return resp, nil
+	})
 }
 
-// whyNotUpdated says what is wrong with an update of a feature that does not exist, or to a level that it does not have.
-func (a *API) whyNotUpdated(version int16, update *kmsg.UpdateFeaturesRequestFeatureUpdate) string {
-	switch {
-	case version >= 1 && (update.UpgradeType < upgradeOnly || update.UpgradeType > unsafeDowngrade):
-		return "The controller does not support the given upgrade type."
-	case update.MaxVersionLevel < 0:
-		return "A feature version cannot be less than 0."
-	case slices.ContainsFunc(features, func(f feature) bool { return f.name == update.Feature }):
-		return fmt.Sprintf("Local controller %d runs it at one level only.", int32(a.config.NodeID))
-	case update.MaxVersionLevel == 0:
-		return fmt.Sprintf("Feature %s not found.", update.Feature)
-	default:
-		return fmt.Sprintf("Local controller %d does not support this feature.", int32(a.config.NodeID))
+// showFeatures tells what there is and what is in force. The epoch grows with every change of metadata, as in Kafka.
+func (a *API) showFeatures(resp *kmsg.ApiVersionsResponse) {
+	image := a.view().image
+	resp.FinalizedFeaturesEpoch = image.Revision()
+	for _, f := range metadata.Features {
+		if f.Min > 0 || resp.Version >= 4 {
+			s := kmsg.NewApiVersionsResponseSupportedFeature()
+			s.Name, s.MinVersion, s.MaxVersion = f.Name, f.Min, f.Max
+			resp.SupportedFeatures = append(resp.SupportedFeatures, s)
+		}
+		if level := image.FeatureLevel(f.Name); level > 0 {
+			l := kmsg.NewApiVersionsResponseFinalizedFeature()
+			l.Name, l.MinVersionLevel, l.MaxVersionLevel = f.Name, level, level
+			resp.FinalizedFeatures = append(resp.FinalizedFeatures, l)
+		}
 	}
 }

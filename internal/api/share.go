@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/ottlaio/ottla/internal/base"
+	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/metadata"
 	"github.com/ottlaio/ottla/internal/plant"
 	"github.com/ottlaio/ottla/internal/share"
@@ -20,14 +21,19 @@ import (
 const maxMemberID = 36
 
 var (
+	// errNoShareGroups is for level 0 of share.version.
+	errNoShareGroups = refuse(kerr.UnsupportedVersion, "The version of API is not supported.")
+
 	errShareGroup  = refuse(kerr.InvalidRequest, "Invalid group id in the request.")
 	errShareMember = refuse(kerr.InvalidRequest, "Invalid member id in the request.")
 )
 
-// checkShareMember says whether a request names a group and a member.
-func checkShareMember(group, member *string) error {
+// checkShareMember says whether a request names a group and a member, and share groups are on.
+func (a *API) checkShareMember(id, member *string) error {
 	switch {
-	case group == nil:
+	case !a.serves(group.Share):
+		return errNoShareGroups
+	case id == nil:
 		return errShareGroup
 	case member == nil || *member == "" || len(*member) > maxMemberID:
 		return errShareMember

@@ -23,7 +23,7 @@ func (a *API) shareAcknowledge(_ context.Context, c *call, req *kmsg.ShareAcknow
 		resp.ErrorCode = a.codeOf(c, err) // without a text, as in Kafka
 		return reply(resp)
 	}
-	if err := checkShareMember(req.GroupID, req.MemberID); err != nil {
+	if err := a.checkShareMember(req.GroupID, req.MemberID); err != nil {
 		return refused(err)
 	}
 	group, member := *req.GroupID, *req.MemberID

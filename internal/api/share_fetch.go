@@ -32,7 +32,7 @@ var errRenewFetches = refuse(kerr.InvalidRequest, "A request that renews acquisi
 
 func (a *API) shareFetch(_ context.Context, c *call, req *kmsg.ShareFetchRequest) (wire.Pending, error) {
 	f := &shareFetching{api: a, call: c, req: req}
-	if f.err = checkShareMember(req.GroupID, req.MemberID); f.err != nil {
+	if f.err = a.checkShareMember(req.GroupID, req.MemberID); f.err != nil {
 		return f, nil
 	}
 	if req.IsRenewAck && (req.MaxBytes != 0 || req.MinBytes != 0 || req.MaxRecords != 0 || req.MaxWaitMillis != 0) {
@@ -164,6 +164,8 @@ func (f *shareFetching) Wait(ctx context.Context) (wire.Answer, error) {
 		case <-timer.C:
 			last = true
 		case <-f.call.Conn.Draining():
+			last = true
+		case <-f.session.Ended():
 			last = true
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

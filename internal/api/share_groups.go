@@ -19,8 +19,14 @@ import (
 //
 //   - v0 was of an early version of Kafka and is not served by the reference either.
 //   - A heartbeat after which partitions have to be initialized is answered when they are, or cannot be; the next one has them assigned.
+//   - At level 0 of share.version whatever share groups and their members ask for is UNSUPPORTED_VERSION; share coordinators are still served.
 
 func (a *API) shareGroupHeartbeat(_ context.Context, c *call, req *kmsg.ShareGroupHeartbeatRequest) (wire.Pending, error) {
+	if !a.serves(group.Share) {
+		resp := answer[kmsg.ShareGroupHeartbeatResponse](req)
+		resp.ErrorCode = kerr.UnsupportedVersion.Code
+		return reply(resp)
+	}
 	pending := a.groups.ShareGroupHeartbeat(groupClient(c), req)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		report, err := pending.Wait(ctx)
@@ -90,7 +96,7 @@ func (a *API) forgetShare(ctx context.Context, name string, partitions []group.S
 }
 
 func (a *API) shareGroupDescribe(_ context.Context, c *call, req *kmsg.ShareGroupDescribeRequest) (wire.Pending, error) {
-	described := describing(a, c, req.GroupIDs, true, a.groups.DescribeShareGroup)
+	described := describing(a, c, req.GroupIDs, a.serves(group.Share), a.groups.DescribeShareGroup)
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.ShareGroupDescribeResponse](req)
 		for i, name := range req.GroupIDs {
@@ -117,9 +123,12 @@ func (a *API) shareGroupDescribe(_ context.Context, c *call, req *kmsg.ShareGrou
 //     durable before the next.
 
 func (a *API) describeShareGroupOffsets(_ context.Context, c *call, req *kmsg.DescribeShareGroupOffsetsRequest) (wire.Pending, error) {
+	served := a.serves(group.Share)
 	pending := make([]*coordinator.Call[[]group.ShareTopic], len(req.Groups))
 	for i, g := range req.Groups {
-		pending[i] = a.groups.ShareOffsetTopics(g.GroupID)
+		if served {
+			pending[i] = a.groups.ShareOffsetTopics(g.GroupID)
+		}
 	}
 	return later(func(ctx context.Context) (kmsg.Response, error) {
 		resp := answer[kmsg.DescribeShareGroupOffsetsResponse](req)
@@ -127,6 +136,11 @@ func (a *API) describeShareGroupOffsets(_ context.Context, c *call, req *kmsg.De
 			asked := &req.Groups[i]
 			g := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
 			g.GroupID = asked.GroupID
+			if !served {
+				g.ErrorCode = kerr.UnsupportedVersion.Code
+				resp.Groups = append(resp.Groups, g)
+				continue
+			}
 			topics, err := pending[i].Wait(ctx)
 			if err == nil {
 				err = a.shareState.EnsureFor(ctx)
@@ -190,9 +204,9 @@ func (a *API) shareOffsets(ctx context.Context, c *call, name string, t group.Sh
 }
 
 func (a *API) alterShareGroupOffsets(_ context.Context, c *call, req *kmsg.AlterShareGroupOffsetsRequest) (wire.Pending, error) {
-	if req.GroupID == "" {
+	if err := a.checkShareGroup(req.GroupID); err != nil {
 		resp := answer[kmsg.AlterShareGroupOffsetsResponse](req)
-		resp.ErrorCode, resp.ErrorMessage = kerr.InvalidGroupID.Code, kmsg.StringPtr(invalidGroupID)
+		resp.ErrorCode, resp.ErrorMessage = a.codeOf(c, err), messageOf(err)
 		return reply(resp)
 	}
 	pending := a.groups.AlterShareOffsets(req)
@@ -209,8 +223,16 @@ func (a *API) alterShareGroupOffsets(_ context.Context, c *call, req *kmsg.Alter
 	})
 }
 
-// invalidGroupID is Kafka's text.
-const invalidGroupID = "The group id is invalid."
+// checkShareGroup says what keeps the offsets of a group from being changed, in Kafka's words.
+func (a *API) checkShareGroup(name string) error {
+	switch {
+	case !a.serves(group.Share):
+		return errNoShareGroups
+	case name == "":
+		return refuse(kerr.InvalidGroupID, "The group id is invalid.")
+	}
+	return nil
+}
 
 // refusedShare is the code and the text for the whole of a request that changes share offsets.
 func (a *API) refusedShare(c *call, change group.ShareChange, err error) (int16, *string) {
@@ -225,9 +247,9 @@ func (a *API) refusedShare(c *call, change group.ShareChange, err error) (int16,
 }
 
 func (a *API) deleteShareGroupOffsets(_ context.Context, c *call, req *kmsg.DeleteShareGroupOffsetsRequest) (wire.Pending, error) {
-	if req.GroupID == "" {
+	if err := a.checkShareGroup(req.GroupID); err != nil {
 		resp := answer[kmsg.DeleteShareGroupOffsetsResponse](req)
-		resp.ErrorCode, resp.ErrorMessage = kerr.InvalidGroupID.Code, kmsg.StringPtr(invalidGroupID)
+		resp.ErrorCode, resp.ErrorMessage = a.codeOf(c, err), messageOf(err)
 		return reply(resp)
 	}
 	pending := a.groups.DeleteShareOffsets(req)

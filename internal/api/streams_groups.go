@@ -22,7 +22,7 @@ import (
 //   - The group's state machine says which internal topics an application lacks. They are created before the answer leaves, which still
 //     says MISSING_INTERNAL_TOPICS, as Kafka's does while it creates them; why one could not be created is told in the same answer, where
 //     Kafka tells it in a later one.
-//   - Where group.coordinator.rebalance.protocols leaves "streams" out both are UNSUPPORTED_VERSION.
+//   - Where group.coordinator.rebalance.protocols leaves "streams" out, and at level 0 of streams.version, both are UNSUPPORTED_VERSION.
 
 func (a *API) streamsGroupHeartbeat(_ context.Context, c *call, req *kmsg.StreamsGroupHeartbeatRequest) (wire.Pending, error) {
 	refused := kerr.UnsupportedVersion

@@ -15,8 +15,7 @@ import (
 //   - The answer is the table. A version that is not in it is answered at version 0 with UNSUPPORTED_VERSION and the range of
 //     ApiVersions itself, so that the client can ask again (KIP-511).
 //   - v3 names the client's software (KIP-511); a name or version that is not letters, digits, dots and dashes is INVALID_REQUEST.
-//   - v3 also has the features of KIP-584. A feature is shown, supported or finalized, only once what it stands for works: see features.
-//     They do not change while the broker runs, so the epoch stays at 0.
+//   - v3 also has the features of KIP-584; see UpdateFeatures. One at level 0 is not among the finalized ones.
 //   - v4 may show a supported feature whose minimum is 0; v3 leaves such a one out.
 
 // softwareName is what a client may call itself, and its version.
@@ -32,7 +31,7 @@ func (a *API) apiVersions(_ context.Context, c *call, req *kmsg.ApiVersionsReque
 		c.Conn.SetClientSoftware(req.ClientSoftwareName, req.ClientSoftwareVersion)
 	}
 	if req.Version >= 3 {
-		showFeatures(resp)
+		a.showFeatures(resp)
 	}
 	for _, row := range a.rows {
 		if row.handle != nil {
@@ -40,34 +39,6 @@ func (a *API) apiVersions(_ context.Context, c *call, req *kmsg.ApiVersionsReque
 		}
 	}
 	return reply(resp)
-}
-
-// feature is one of Kafka's features: the levels that this program knows, and the one that is in force.
-type feature struct {
-	name                string
-	min, max, finalized int16
-}
-
-// features are what this broker shows. What stands behind the others does not work yet.
-var features = []feature{
-	{name: "group.version", min: 0, max: 1, finalized: 1},
-	{name: "share.version", min: 0, max: 1, finalized: 1},
-	{name: "streams.version", min: 0, max: 1, finalized: 1},
-	{name: "transaction.version", min: 0, max: transactionVersion2, finalized: transactionVersion2},
-}
-
-func showFeatures(resp *kmsg.ApiVersionsResponse) {
-	resp.FinalizedFeaturesEpoch = 0
-	for _, f := range features {
-		if f.min > 0 || resp.Version >= 4 {
-			s := kmsg.NewApiVersionsResponseSupportedFeature()
-			s.Name, s.MinVersion, s.MaxVersion = f.name, f.min, f.max
-			resp.SupportedFeatures = append(resp.SupportedFeatures, s)
-		}
-		l := kmsg.NewApiVersionsResponseFinalizedFeature()
-		l.Name, l.MinVersionLevel, l.MaxVersionLevel = f.name, f.finalized, f.finalized
-		resp.FinalizedFeatures = append(resp.FinalizedFeatures, l)
-	}
 }
 
 // unsupportedAPIVersions answers an ApiVersions request whose version is not served.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ottlaio/ottla/internal/metadata"
 )
 
 var update = flag.Bool("update", false, "write generated files anew")
@@ -88,15 +90,29 @@ func TestAPIVersionsShowsTheTable(t *testing.T) {
 		if version < 3 {
 			continue
 		}
-		finalized := map[string]int16{}
-		for _, f := range resp.FinalizedFeatures {
-			finalized[f.Name] = f.MaxVersionLevel
+		want := map[string]kmsg.ApiVersionsResponseSupportedFeature{}
+		for _, f := range reference(t).SupportedFeatures {
+			want[f.Name] = f
 		}
-		if !maps.Equal(finalized, map[string]int16{"group.version": 1, "share.version": 1, "streams.version": 1, "transaction.version": 2}) {
-			t.Errorf("v%d: finalized features %+v", version, resp.FinalizedFeatures)
+		// What has one level only here is shown so; below v4 a feature whose minimum is 0 is left out.
+		only := map[string]int16{"eligible.leader.replicas.version": 0, "kraft.version": 0, "metadata.version": 30}
+		shown := map[string]int16{}
+		for _, f := range resp.SupportedFeatures {
+			shown[f.Name] = f.MaxVersion
+			level, alone := only[f.Name]
+			if alone && (f.MinVersion != level || f.MaxVersion != level) || !alone && (f.MinVersion != want[f.Name].MinVersion || f.MaxVersion != want[f.Name].MaxVersion) {
+				t.Errorf("v%d: %s is supported at %d to %d", version, f.Name, f.MinVersion, f.MaxVersion)
+			}
 		}
-		if want := int(version-3) * len(finalized); len(resp.SupportedFeatures) != want {
-			t.Errorf("v%d: supported features %+v, want %d", version, resp.SupportedFeatures, want)
+		if n := map[int16]int{3: 1, 4: len(want)}[version]; len(shown) != n {
+			t.Errorf("v%d: supported features %v, want %d", version, shown, n)
+		}
+		if resp.FinalizedFeaturesEpoch <= 0 {
+			t.Errorf("v%d: the epoch of the features is %d", version, resp.FinalizedFeaturesEpoch)
+		}
+		wantLevels := map[string]int16{"group.version": 1, "metadata.version": 30, "share.version": 1, "streams.version": 1, "transaction.version": 2}
+		if levels, _ := finalized(b.client()); !maps.Equal(levels, wantLevels) {
+			t.Errorf("finalized features %v, want %v", levels, wantLevels)
 		}
 	}
 }
@@ -215,7 +231,33 @@ func protocolPage(t *testing.T) string {
 		fmt.Fprintf(&page, "| %d | %s | %s | %s |\n", key, kmsg.NameForKey(key), versionRange(k.MinVersion, k.MaxVersion), have)
 	}
 	fmt.Fprintf(&page, "\n%d of %d APIs.\n", served, len(kafka))
+	writeFeatures(t, &page)
 	return page.String()
+}
+
+// writeFeatures adds the chapter about features.
+func writeFeatures(t *testing.T, page *strings.Builder) {
+	t.Helper()
+	page.WriteString("\n## Features\n\nThe levels that `kafka-features` shows and sets (KIP-584):\n\n")
+	page.WriteString("| feature | Kafka 4.3 | Ottla |\n|---|---|---|\n")
+	kafka := map[string]kmsg.ApiVersionsResponseSupportedFeature{}
+	for _, f := range reference(t).SupportedFeatures {
+		kafka[f.Name] = f
+	}
+	for _, f := range metadata.Features {
+		fmt.Fprintf(page, "| `%s` | %s | %s |\n", f.Name, versionRange(kafka[f.Name].MinVersion, kafka[f.Name].MaxVersion), versionRange(f.Min, f.Max))
+	}
+	page.WriteString(`
+A cluster has each at its highest level until levels are first set. What is not as in Kafka:
+
+* A feature with one level cannot be set to another, and a request that asks for it fails as a whole: so does
+  ` + "`kafka-features upgrade --release-version 4.3`, which asks for `kraft.version` 1" + `. Partitions have one replica, so none of
+  them needs eligible leader replicas; there is no KRaft quorum; metadata does not have Kafka's formats, and level 30 (4.3-IV0)
+  tells clients what they may expect.
+* ` + "`transaction.version`" + ` is what clients go by: below 2 they end transactions without a new producer epoch. Requests of either
+  protocol are carried out at every level, where Kafka at level 0 fails EndTxn v5, and the records of ` + "`__transaction_state`" + ` have
+  the same format at every level.
+`)
 }
 
 func versionRange(low, high int16) string {

@@ -57,6 +57,9 @@ func (a *API) follow(prev, next *metadata.Image) {
 		v.setBroker(a.dynamicBroker(next))
 	}
 	a.current.Store(v)
+	if prev.FeatureLevel(metadata.FeatureShare) > 0 && next.FeatureLevel(metadata.FeatureShare) == 0 {
+		a.shares.CloseSessions()
+	}
 	for _, t := range delta.Deleted {
 		a.topicViews.Delete(t.ID)
 		a.shares.TopicDeleted(t.ID)

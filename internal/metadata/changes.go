@@ -98,35 +98,6 @@ func (m *Metadata) UnregisterBroker(ctx context.Context, id base.BrokerID) error
 	})
 }
 
-// UpdateFeatures sets the levels of features; level 0 removes one. Which levels make sense is the caller's to judge.
-//
-// Errors: *Error with ErrInvalidFeature for a level below zero; ErrNoSpace, ErrConflict, ErrFailed, ctx's cause.
-func (m *Metadata) UpdateFeatures(ctx context.Context, levels map[string]int16, validateOnly bool) error {
-	return m.update(ctx, func(img *Image) (Txn, error) {
-		next := maps.Clone(img.features)
-		if next == nil {
-			next = map[string]int16{}
-		}
-		for name, level := range levels {
-			switch {
-			case level < 0 || name == "":
-				return Txn{}, refuse(ErrInvalidFeature, "Invalid update version %d for feature %s.", level, name)
-			case level == 0:
-				delete(next, name)
-			default:
-				next[name] = level
-			}
-		}
-		if validateOnly || maps.Equal(next, img.features) {
-			return Txn{}, nil
-		}
-		return Txn{
-			Compares: []Compare{{Key: keyFeatures, ModRevision: img.featuresMod}},
-			Ops:      []Op{{Key: keyFeatures, Value: encodeValue(keyFeatures, featuresValue{Levels: next})}},
-		}, nil
-	})
-}
-
 // BeginEpoch takes the next leader epoch, of which the first is 0. A broker calls it once at each start, before it leads
 // anything; from then on the image's partitions have it.
 func (m *Metadata) BeginEpoch(ctx context.Context) (base.LeaderEpoch, error) {

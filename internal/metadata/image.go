@@ -43,8 +43,8 @@ type imageState struct {
 	configs    shardMap[Resource, configEntry]
 	tombstones shardMap[base.TopicID, Tombstone]
 
-	features    map[string]int16
-	featuresMod int64
+	features    map[string]int16 // see FeatureLevel
+	featuresMod int64            // 0 until they are first updated
 }
 
 type counter struct{ next, modRevision int64 }
@@ -143,12 +143,6 @@ func (i *Image) Resources(t ResourceType) iter.Seq2[string, map[string]string] {
 
 // Tombstones returns the deleted topics that are not forgotten yet, in a map of the caller's own.
 func (i *Image) Tombstones() map[base.TopicID]Tombstone { return maps.Collect(i.tombstones.all()) }
-
-// FinalizedFeatures returns the level of every finalized feature.
-func (i *Image) FinalizedFeatures() map[string]int16 { return i.features }
-
-// FeaturesEpoch returns the revision at which features were last changed, 0 when never.
-func (i *Image) FeaturesEpoch() int64 { return i.featuresMod }
 
 // Delta is what differs between two images.
 type Delta struct {

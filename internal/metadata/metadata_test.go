@@ -286,7 +286,7 @@ func TestProducerIDsAreNeverGivenTwice(t *testing.T) {
 	})
 }
 
-func TestBrokersAndFeatures(t *testing.T) {
+func TestBrokersAreRegisteredAndForgotten(t *testing.T) {
 	m := openMemory(t)
 	one := Broker{ID: 1, Rack: "r", Endpoints: []Endpoint{{"PLAINTEXT", "localhost", 9092, "PLAINTEXT"}}}
 	for _, b := range []Broker{{ID: 10}, one, {ID: 2}, one} {
@@ -318,23 +318,6 @@ func TestBrokersAndFeatures(t *testing.T) {
 	}
 	if err := m.UnregisterBroker(t.Context(), m.opts.BrokerID); !errors.Is(err, ErrInvalidRequest) {
 		t.Errorf("this broker was unregistered: %v", err)
-	}
-	if m.Image().FeaturesEpoch() != 0 {
-		t.Error("features have an epoch before there are any")
-	}
-	for _, levels := range []map[string]int16{{"a": 1, "b": 2}, {"a": 0, "b": 3}} {
-		if err := m.UpdateFeatures(t.Context(), levels, true); err != nil {
-			t.Fatal(err)
-		}
-		if err := m.UpdateFeatures(t.Context(), levels, false); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if img := m.Image(); !maps.Equal(img.FinalizedFeatures(), map[string]int16{"b": 3}) || img.FeaturesEpoch() != img.Revision() {
-		t.Errorf("features %v at %d", img.FinalizedFeatures(), img.FeaturesEpoch())
-	}
-	if err := m.UpdateFeatures(t.Context(), map[string]int16{"a": -1}, false); !errors.Is(err, ErrInvalidFeature) {
-		t.Errorf("level -1: %v", err)
 	}
 }
 

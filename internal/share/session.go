@@ -42,6 +42,9 @@ type Session struct {
 // Group is the group that the session's member is of.
 func (s *Session) Group() string { return s.group }
 
+// Ended is closed when the session is: its member gets nothing any more.
+func (s *Session) Ended() <-chan struct{} { return s.end }
+
 // Target is a partition that a session fetches.
 type Target struct {
 	ID   base.TopicIDPartition
@@ -225,10 +228,19 @@ func (m *Manager) MemberLeft(group, member string) {
 
 // GroupEmpty ends the sessions of all who act as members of a group that has none.
 func (m *Manager) GroupEmpty(group string) {
+	m.closeSessions(func(key sessionKey) bool { return key.group == group })
+}
+
+// CloseSessions ends all sessions. It does not wait for anything slow.
+func (m *Manager) CloseSessions() {
+	m.closeSessions(func(sessionKey) bool { return true })
+}
+
+func (m *Manager) closeSessions(match func(sessionKey) bool) {
 	m.mu.Lock()
 	var sessions []*Session
 	for key, s := range m.sessions {
-		if key.group == group {
+		if match(key) {
 			sessions = append(sessions, s)
 		}
 	}
