@@ -271,11 +271,14 @@ func parseOverrides(text string) (map[string]int, error) {
 	return overrides, nil
 }
 
-// assignorClasses are the names of Kafka's own assignors by their class, which the setting may give too.
+// assignorClasses are the names of Kafka's own assignors of consumer groups by their class, which the setting may give too.
 var assignorClasses = map[string]string{
 	"org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
 	"org.apache.kafka.coordinator.group.assignor.RangeAssignor":   "range",
 }
+
+// shareAssignorClasses are those of share groups.
+var shareAssignorClasses = map[string]string{"org.apache.kafka.coordinator.group.assignor.SimpleAssignor": "simple"}
 
 // checkTogether reports settings that contradict each other, and what would not be kept.
 func (b *Broker) checkTogether(p *Problems) {

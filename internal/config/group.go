@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,6 +128,20 @@ func (b *Broker) checkGroupDefaults(p *Problems) {
 	}
 	if n := len(v.words("group.share.assignors")); n != 1 {
 		p.add(v, "group.share.assignors", fmt.Sprintf("group.share.assignors must contain exactly one assignor, but found %d", n))
+	}
+	for _, setting := range []struct {
+		name, kind string
+		classes    map[string]string
+	}{
+		{"group.consumer.assignors", "consumer", assignorClasses},
+		{"group.share.assignors", "share", shareAssignorClasses},
+	} {
+		known := slices.Sorted(maps.Values(setting.classes))
+		for _, word := range v.words(setting.name) {
+			if _, class := setting.classes[word]; !class && !slices.Contains(known, word) {
+				p.add(v, setting.name, fmt.Sprintf("there is no %s group assignor %q, only %s", setting.kind, word, strings.Join(known, " and ")))
+			}
+		}
 	}
 }
 

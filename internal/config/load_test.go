@@ -132,6 +132,8 @@ func TestSettingsOfGroupsAreHeldToTheirBounds(t *testing.T) {
 				"--set: group.share.session.timeout.ms must be less than or equal to group.share.max.session.timeout.ms",
 		},
 		{[]string{"group.share.assignors=simple,other"}, "group.share.assignors must contain exactly one assignor, but found 2"},
+		{[]string{"group.consumer.assignors=uniform,sticky"}, `--set: group.consumer.assignors: there is no consumer group assignor "sticky", only range and uniform`},
+		{[]string{"group.share.assignors=range"}, `--set: group.share.assignors: there is no share group assignor "range", only simple`},
 	} {
 		_, err := Load(Sources{Sets: tc.sets})
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
