@@ -70,9 +70,7 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 		return empty, nil
 	}
 	w, first, pos, err := p.walkTo(from, limit)
-	if w != nil {
-		defer w.close()
-	}
+	defer w.close()
 	if errors.Is(err, io.EOF) {
 		return empty, nil
 	}
@@ -110,7 +108,7 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 }
 
 // walker reads the headers of the batches of a partition, one after another. It may go over damaged bodies, whose headers are
-// whole, until stopAtEdge is called.
+// whole, until stopAtEdge is called. It lives on the stack of who walks; only one copy of it may be used and closed.
 type walker struct {
 	p          *Partition
 	pos, limit int64
@@ -137,7 +135,7 @@ var walkBuffers = sync.Pool{New: func() any {
 
 // walkTo returns a walker that has just returned the batch that holds offset, or the first after it, and that batch. It begins again
 // when compaction takes the segments from under it.
-func (p *Partition) walkTo(offset base.Offset, limit int64) (*walker, record.Header, int64, error) {
+func (p *Partition) walkTo(offset base.Offset, limit int64) (walker, record.Header, int64, error) {
 	for {
 		w, err := p.walk(offset, limit)
 		if err == nil {
@@ -149,7 +147,7 @@ func (p *Partition) walkTo(offset base.Offset, limit int64) (*walker, record.Hea
 			w.close()
 		}
 		if !errors.Is(err, errSwapped) {
-			return nil, record.Header{}, 0, err
+			return walker{}, record.Header{}, 0, err
 		}
 	}
 }
@@ -158,7 +156,7 @@ func (p *Partition) walkTo(offset base.Offset, limit int64) (*walker, record.Hea
 var errSwapped = errors.New("the segment was compacted meanwhile")
 
 // walk returns a walker that begins at some batch at or before offset. limit is the stream position of a batch boundary.
-func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
+func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 	p.mu.Lock()
 	d, damaged := p.damageAtLocked(offset)
 	gaps := p.gapsLocked(offset)
@@ -171,14 +169,14 @@ func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 		i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].base > offset })
 		if i == 0 {
 			p.mu.Unlock()
-			return nil, fmt.Errorf("%w: no segment holds it", ErrOffsetOutOfRange)
+			return walker{}, fmt.Errorf("%w: no segment holds it", ErrOffsetOutOfRange)
 		}
 		s = p.segments[i-1]
 		seg = s.seg
 	}
 	p.mu.Unlock()
 	if damaged {
-		return nil, &DamageError{d}
+		return walker{}, &DamageError{d}
 	}
 	pos := at.pos
 	if !inTail {
@@ -186,12 +184,12 @@ func (p *Partition) walk(offset base.Offset, limit int64) (*walker, error) {
 		if seg != nil {
 			inSegment, err := seg.Lookup(offset)
 			if err != nil {
-				return nil, p.noteDamage(s, err)
+				return walker{}, p.noteDamage(s, err)
 			}
 			pos += inSegment
 		}
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes}, nil
+	return walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes}, nil
 }
 
 // stopAtEdge makes the walker stop at the first damaged range or hole after pos, where the batch that it has just returned begins.
