@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/plant"
@@ -32,35 +31,29 @@ import (
 // NOT_LEADER_OR_FOLLOWER, as from a leader that does not know the replica. There is no other replica to prefer (KIP-392), and
 // INCONSISTENT_TOPIC_ID cannot arise because logs go by topic id.
 
-func (a *API) fetch(_ context.Context, c *call, req *kmsg.FetchRequest) (wire.Pending, error) {
+func (a *API) fetch(_ context.Context, r *wire.Request) (wire.Pending, error) {
 	f := fetchings.Get().(*fetching)
-	f.api, f.call, f.req = a, c, req
-	if replicaOf(req) >= 0 {
-		f.session = newFetchSession(req.Version >= 13)
-		f.session.updateLocked(req)
-		f.replica = true
-		return f, nil
+	f.api, f.call = a, call{Request: r}
+	if err := f.req.decode(r); err != nil {
+		return nil, err
 	}
-	f.session, f.err = a.sessions.open(req, time.Now())
+	if f.req.replica >= 0 {
+		f.session = newFetchSession(f.req.byID())
+		f.session.updateLocked(&f.req, a.view())
+	} else {
+		f.session, f.err = a.sessions.open(&f.req, a.view(), time.Now())
+	}
+	r.Release() // the session has what was asked for, and the fetch may wait for long
 	return f, nil
-}
-
-// replicaOf is the broker that fetches, -1 for a consumer. It moved in v15 (KIP-903).
-func replicaOf(req *kmsg.FetchRequest) int32 {
-	if req.Version >= 15 {
-		return req.ReplicaState.ID
-	}
-	return req.ReplicaID
 }
 
 // fetching is one fetch between its two phases, and then its answer. It is used again once that was written.
 type fetching struct {
 	api     *API
-	call    *call
-	req     *kmsg.FetchRequest
+	call    call
+	req     fetchBody // its topics and partitions only in the first phase
 	session *fetchSession
 	err     error // of the whole request
-	replica bool
 	results []fetchResult
 	timer   *time.Timer // stopped; nil before the first fetch that waits
 	encoder fetchEncoder
@@ -77,12 +70,14 @@ const (
 // recycle makes f ready for another fetch. Nobody may use it afterwards.
 func (f *fetching) recycle() {
 	results, head, cuts := f.results, f.encoder.head, f.encoder.cuts
-	if cap(results) > keptFetchPartitions || cap(cuts) > keptFetchPartitions || cap(head) > keptFetchHead {
+	if cap(results) > keptFetchPartitions || cap(cuts) > keptFetchPartitions || cap(head) > keptFetchHead || f.req.large() {
 		return
 	}
 	clear(results[:cap(results)])
 	clear(cuts)
-	*f = fetching{results: results[:0], timer: f.timer, encoder: fetchEncoder{fetchAnswer: fetchAnswer{head: head[:0], cuts: cuts[:0]}}}
+	clear(f.req.topics)
+	clear(f.req.forgotten)
+	*f = fetching{req: f.req, results: results[:0], timer: f.timer, encoder: fetchEncoder{fetchAnswer: fetchAnswer{head: head[:0], cuts: cuts[:0]}}}
 	fetchings.Put(f)
 }
 
@@ -110,7 +105,7 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 		return f.answerError(f.err), nil
 	}
 	defer f.release()
-	last, watch := f.req.MaxWaitMillis <= 0, false
+	last, watch := f.req.maxWaitMillis <= 0, false
 	var late <-chan time.Time
 	for {
 		changed, enough := f.read(last, watch)
@@ -121,7 +116,7 @@ func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 			continue // look again, now watching: nothing that comes after that look goes unnoticed
 		}
 		if late == nil {
-			late = f.startTimer(time.Duration(f.req.MaxWaitMillis) * time.Millisecond)
+			late = f.startTimer(time.Duration(f.req.maxWaitMillis) * time.Millisecond)
 		}
 		select {
 		case <-changed:
@@ -174,8 +169,8 @@ func (f *fetching) read(last, watch bool) (changed <-chan struct{}, enough bool)
 		changed = s.watchLocked()
 	}
 	f.results = f.results[:0]
-	limit := int64(min(f.req.MaxBytes, int32(min(f.api.view().broker.FetchMaxBytes, 1<<31-1))))
-	wanted := min(int64(f.req.MinBytes), limit)
+	limit := int64(min(f.req.maxBytes, int32(min(f.api.view().broker.FetchMaxBytes, 1<<31-1))))
+	wanted := min(int64(f.req.minBytes), limit)
 	var bytes int64
 	waitable := false
 	for t := s.ring.next; t != &s.ring; t = t.next {
@@ -194,12 +189,12 @@ func (f *fetching) read(last, watch bool) (changed <-chan struct{}, enough bool)
 func (f *fetching) readPartition(t *fetchTarget, left int64, first bool) fetchResult {
 	r := fetchResult{target: t}
 	switch {
-	case f.replica:
+	case f.req.replica >= 0:
 		r.err = errNotFollowed
 	case t.err != nil:
 		r.err = t.err
 	default:
-		r.err = r.read(f.req.IsolationLevel == 1, min(int64(t.maxBytes), max(left, 0)), first)
+		r.err = r.read(f.req.isolation == 1, min(int64(t.maxBytes), max(left, 0)), first)
 	}
 	return r
 }
@@ -261,10 +256,10 @@ func (f *fetching) finish() (wire.Answer, error) {
 	s := f.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !f.full() && s.id != noSession && s.epoch != nextEpoch(f.req.SessionEpoch) {
+	if !f.full() && s.id != noSession && s.epoch != nextEpoch(f.req.sessionEpoch) {
 		return f.answerError(errSessionEpoch), nil // another request used the session meanwhile
 	}
-	if f.req.Version >= 7 && f.req.SessionEpoch == initialEpoch && !f.replica {
+	if f.req.version >= 7 && f.req.sessionEpoch == initialEpoch && f.req.replica < 0 {
 		f.api.sessions.keepLocked(s, time.Now())
 	}
 	if s.id != noSession {
@@ -280,7 +275,7 @@ func (f *fetching) finish() (wire.Answer, error) {
 
 // full reports that the answer has every partition, not only what changed.
 func (f *fetching) full() bool {
-	return f.req.SessionEpoch == initialEpoch || f.req.SessionEpoch == finalEpoch
+	return f.req.sessionEpoch == initialEpoch || f.req.sessionEpoch == finalEpoch
 }
 
 // news reports whether a result tells the client of a session something that it does not know.
@@ -303,5 +298,5 @@ func (f *fetching) codeOf(err error) int16 {
 	if errors.Is(err, storage.ErrOffsetOutOfRange) {
 		return kerr.OffsetOutOfRange.Code
 	}
-	return f.api.codeOf(f.call, err)
+	return f.api.codeOf(&f.call, err)
 }

@@ -62,7 +62,7 @@ func (f *fetching) answerError(err error) wire.Answer {
 func (f *fetching) startEncoder() *fetchEncoder {
 	f.encoder = fetchEncoder{
 		fetchAnswer: fetchAnswer{head: f.encoder.head[:0], cuts: f.encoder.cuts[:0]},
-		version:     f.req.Version, flexible: f.req.Version >= 12, committed: f.req.IsolationLevel == 1,
+		version:     f.req.version, flexible: f.req.version >= 12, committed: f.req.isolation == 1,
 	}
 	return &f.encoder
 }
@@ -120,7 +120,7 @@ func (f *fetching) addLeader(leaders []endpoint, id base.BrokerID) []endpoint {
 			return leaders
 		}
 	}
-	if e, ok := f.api.endpointOf(f.call, id); ok {
+	if e, ok := f.api.endpointOf(&f.call, id); ok {
 		leaders = append(leaders, e)
 	}
 	return leaders

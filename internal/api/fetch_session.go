@@ -4,11 +4,11 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/metadata"
@@ -65,9 +65,9 @@ type fetchTarget struct {
 }
 
 // ask takes over what a request asks of the partition.
-func (t *fetchTarget) ask(p *kmsg.FetchRequestTopicPartition) {
-	t.offset, t.maxBytes = base.Offset(p.FetchOffset), p.PartitionMaxBytes
-	t.currentEpoch, t.lastEpoch = base.LeaderEpoch(p.CurrentLeaderEpoch), base.LeaderEpoch(p.LastFetchedEpoch)
+func (t *fetchTarget) ask(p *fetchPartition) {
+	t.offset, t.maxBytes = base.Offset(p.offset), p.maxBytes
+	t.currentEpoch, t.lastEpoch = base.LeaderEpoch(p.currentEpoch), base.LeaderEpoch(p.lastEpoch)
 }
 
 // fetchSession is the partitions of a fetch. A kept one lives from fetch to fetch, so that the client sends only what changed and
@@ -148,15 +148,21 @@ func (s *fetchSession) moveToBack(t *fetchTarget) {
 	s.pushBack(t)
 }
 
-// updateLocked takes over what a request adds, changes and forgets.
-func (s *fetchSession) updateLocked(req *kmsg.FetchRequest) {
-	for i := range req.Topics {
-		topic := &req.Topics[i]
-		for j := range topic.Partitions {
-			p := &topic.Partitions[j]
-			key := fetchKey{id: topic.TopicID, name: topic.Topic, partition: p.Partition}
+// updateLocked takes over what a request adds, changes and forgets. Nothing of the request is kept.
+func (s *fetchSession) updateLocked(req *fetchBody, v *view) {
+	partitions := req.partitions
+	for i := range req.topics {
+		topic := &req.topics[i]
+		key := fetchKey{id: topic.id, name: topic.nameOf()}
+		owned := topic.name == nil
+		for j := range partitions[:topic.partitions] {
+			p := &partitions[j]
+			key.partition = p.index
 			t := s.targets[key]
 			if t == nil {
+				if !owned {
+					key.name, owned = v.ownedName(key.name), true
+				}
 				t = s.targetLocked(key)
 				s.targets[key] = t
 				s.pushBack(t)
@@ -164,13 +170,24 @@ func (s *fetchSession) updateLocked(req *kmsg.FetchRequest) {
 			}
 			t.ask(p)
 		}
+		partitions = partitions[topic.partitions:]
 	}
-	for i := range req.ForgottenTopics {
-		topic := &req.ForgottenTopics[i]
-		for _, p := range topic.Partitions {
-			s.forgetLocked(fetchKey{id: topic.TopicID, name: topic.Topic, partition: p})
+	forgotten := req.forgottenPartitions
+	for i := range req.forgotten {
+		topic := &req.forgotten[i]
+		for _, p := range forgotten[:topic.partitions] {
+			s.forgetLocked(fetchKey{id: topic.id, name: topic.nameOf(), partition: p})
 		}
+		forgotten = forgotten[topic.partitions:]
 	}
+}
+
+// ownedName returns a name that may be kept: the topic's own where there is such a topic, which spares a copy.
+func (v *view) ownedName(name string) string {
+	if t, ok := v.image.Topic(name); ok {
+		return t.Name
+	}
+	return strings.Clone(name)
 }
 
 func (s *fetchSession) forgetLocked(key fetchKey) {
@@ -276,17 +293,17 @@ func newFetchSessions(slots int) *fetchSessions {
 // connection change a session in order.
 //
 // A new session is not kept before keep. The returned session is to be released by the caller if it is not kept.
-func (f *fetchSessions) open(req *kmsg.FetchRequest, now time.Time) (*fetchSession, error) {
-	byID := req.Version >= 13
-	if req.SessionEpoch == initialEpoch || req.SessionEpoch == finalEpoch {
-		if req.SessionID != noSession {
-			f.drop(req.SessionID)
+func (f *fetchSessions) open(req *fetchBody, v *view, now time.Time) (*fetchSession, error) {
+	byID := req.byID()
+	if req.sessionEpoch == initialEpoch || req.sessionEpoch == finalEpoch {
+		if req.sessionID != noSession {
+			f.drop(req.sessionID)
 		}
 		s := newFetchSession(byID)
-		s.updateLocked(req)
+		s.updateLocked(req, v)
 		return s, nil
 	}
-	s := f.find(req.SessionID)
+	s := f.find(req.sessionID)
 	if s == nil {
 		return nil, errSessionNotFound
 	}
@@ -295,13 +312,13 @@ func (f *fetchSessions) open(req *kmsg.FetchRequest, now time.Time) (*fetchSessi
 	if s.id == noSession {
 		return nil, errSessionNotFound // it was evicted a moment ago
 	}
-	if s.epoch != req.SessionEpoch {
+	if s.epoch != req.sessionEpoch {
 		return nil, errSessionEpoch
 	}
 	if s.byID != byID {
 		return nil, errSessionTopicID
 	}
-	s.updateLocked(req)
+	s.updateLocked(req, v)
 	if len(s.targets) == 0 || !f.resize(s, len(s.targets), now) {
 		f.remove(s)
 		s.id = noSession

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -306,6 +307,25 @@ func TestNextEpochSkipsTheSpecialOnes(t *testing.T) {
 	for from, want := range map[int32]int32{-1: -1, 0: 1, 1: 2, 1<<31 - 1: 1} {
 		if got := nextEpoch(from); got != want {
 			t.Errorf("%s: %d, want %d", fmt.Sprint(from), got, want)
+		}
+	}
+}
+
+// TestSessionKeepsNamesOfItsOwn: the memory of the request that named a topic has long been used for others when it is answered again.
+func TestSessionKeepsNamesOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	c := b.client()
+	full := sessionRequest(0, 0)
+	full.Version = 12
+	addFetch(full, "not-there", base.TopicID{}, 0, 0)
+	id := ask[*kmsg.FetchResponse](c, full).SessionID
+	for epoch := range int32(10) {
+		next := sessionRequest(id, 1+epoch)
+		next.Version, next.Rack = 12, strings.Repeat("r", 100)
+		resp := ask[*kmsg.FetchResponse](c, next)
+		if len(resp.Topics) != 1 || resp.Topics[0].Topic != "not-there" {
+			t.Fatalf("%+v, want an answer about the topic that is not there", resp)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (p *producing) appendAll(ctx context.Context) {
 }
 
 // produceTopic finds the topic of a produce, which names it by id from v13 on.
-func (v *view) produceTopic(version int16, asked *produceTopic) (*topicView, error) {
+func (v *view) produceTopic(version int16, asked *bodyTopic) (*topicView, error) {
 	if version >= 13 {
 		if t, ok := v.topicByID(asked.id); ok {
 			return t, nil
@@ -255,7 +255,7 @@ func compressionTarget(c *config.TopicConfig) record.CompressionTarget {
 }
 
 // answerTopic adds a topic to the answer.
-func (p *producing) answerTopic(asked *produceTopic, topic *topicView) *kmsg.ProduceResponseTopic {
+func (p *producing) answerTopic(asked *bodyTopic, topic *topicView) *kmsg.ProduceResponseTopic {
 	n := len(p.resp.Topics)
 	if n < cap(p.resp.Topics) {
 		p.resp.Topics = p.resp.Topics[:n+1] // with the memory for its partitions

@@ -114,7 +114,7 @@ func TestProduceAnswersEncodeAsInKmsg(t *testing.T) {
 		p := &producing{}
 		p.resp.Version = version
 		for i := range 3 {
-			out := p.answerTopic(&produceTopic{name: fmt.Append(nil, "topic", i), id: base.TopicID{byte(i)}}, nil)
+			out := p.answerTopic(&bodyTopic{name: fmt.Append(nil, "topic", i), id: base.TopicID{byte(i)}}, nil)
 			for j := range i {
 				part := kmsg.NewProduceResponseTopicPartition()
 				part.Partition, part.BaseOffset, part.LogAppendTime, part.LogStartOffset = int32(j), 1<<40, 1<<41, int64(j)

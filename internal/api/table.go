@@ -23,7 +23,7 @@ func serve(key, min, max int16, h handler) api {
 func table() []api {
 	return []api{
 		serve(0, 3, 13, (*API).produce).showsFrom(0), // librdkafka takes the lowest version for a sign of an old broker (KAFKA-18659)
-		serve(1, 4, 18, typed((*API).fetch)),
+		serve(1, 4, 18, (*API).fetch),
 		serve(2, 1, 11, typed((*API).listOffsets)),
 		serve(3, 0, 13, typed((*API).topicMetadata)),
 		serve(8, 2, 10, typed((*API).offsetCommit)),
