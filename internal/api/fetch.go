@@ -99,6 +99,9 @@ type divergence struct {
 	end   base.Offset
 }
 
+// Forgets implements wire.Forgetter.
+func (f *fetching) Forgets() {}
+
 // Wait implements wire.Pending.
 func (f *fetching) Wait(ctx context.Context) (wire.Answer, error) {
 	if f.err != nil {

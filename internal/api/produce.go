@@ -148,6 +148,9 @@ func (p *producing) recycle() {
 	producings.Put(p)
 }
 
+// Forgets implements wire.Forgetter.
+func (p *producing) Forgets() {}
+
 // produced is what became of one partition's records.
 type produced struct {
 	appended     storage.Appended

@@ -145,7 +145,8 @@ func (c *Conn) readRequest() (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := &Request{Conn: c, Size: n}
+	req := requests.Get().(*Request)
+	req.Conn, req.Size = c, n
 	if err := c.readFrame(&req.frame, n); err != nil {
 		if req.frame.conn != nil {
 			req.Release()
@@ -200,7 +201,7 @@ func (c *Conn) writeLoop(ctx context.Context) {
 			return
 		}
 		c.writeDone(c.answer(ctx, req))
-		req.Release()
+		req.end()
 		<-c.slots
 		c.lastActive.Store(time.Now().UnixNano())
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -36,6 +37,13 @@ type Pending interface {
 // that can say so spares pipelined answers a system call each.
 type Prober interface {
 	Ready() bool
+}
+
+// Forgetter is implemented by a Pending of an API that keeps nothing of a Request once the answer was written or Wait has failed. The Request
+// is then used again for another, so that what comes for every batch does not allocate one each.
+type Forgetter interface {
+	Pending
+	Forgets()
 }
 
 // Answer is the body of one response. wire writes the length, the correlation id and the header's tag byte.
@@ -84,6 +92,19 @@ type Request struct {
 	pending  Pending
 	released atomic.Bool
 	decoding int64 // bytes held of the server's decode budget; only the reading goroutine uses it
+}
+
+// requests holds empty ones, of a Forgetter.
+var requests = sync.Pool{New: func() any { return new(Request) }}
+
+// end gives back what the request holds after its answer, and the request itself if nobody can have it any more.
+func (r *Request) end() {
+	_, forgets := r.pending.(Forgetter)
+	r.Release()
+	if forgets {
+		*r = Request{}
+		requests.Put(r)
+	}
 }
 
 // Release gives the memory of Body back before the answer is written, for a handler that has copied or finished with
