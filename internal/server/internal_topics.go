@@ -29,6 +29,7 @@ type internalTopic struct {
 	replication  int16
 	segmentBytes int64
 	configs      map[string]string // beside those that all have, or instead
+	broker       *config.Broker
 	metadata     *metadata.Metadata
 	engine       *storage.Engine
 }
@@ -37,7 +38,7 @@ type internalTopic struct {
 func offsetsTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
 	return &internalTopic{
 		name: group.Topic, partitions: cfg.OffsetsTopicPartitions, replication: cfg.OffsetsTopicReplicationFactor,
-		segmentBytes: cfg.OffsetsTopicSegmentBytes, metadata: m, engine: e,
+		segmentBytes: cfg.OffsetsTopicSegmentBytes, broker: cfg, metadata: m, engine: e,
 	}
 }
 
@@ -45,7 +46,7 @@ func offsetsTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *
 func transactionTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
 	return &internalTopic{
 		name: txn.Topic, partitions: cfg.TransactionTopicPartitions, replication: cfg.TransactionTopicReplicationFactor,
-		segmentBytes: cfg.TransactionTopicSegmentBytes, metadata: m, engine: e,
+		segmentBytes: cfg.TransactionTopicSegmentBytes, broker: cfg, metadata: m, engine: e,
 		configs: map[string]string{"compression.type": "uncompressed"},
 	}
 }
@@ -54,14 +55,15 @@ func transactionTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engin
 func shareTopic(cfg *config.Broker, m *metadata.Metadata, e *storage.Engine) *internalTopic {
 	return &internalTopic{
 		name: sharestate.Topic, partitions: cfg.ShareTopicPartitions, replication: cfg.ShareTopicReplicationFactor,
-		segmentBytes: cfg.ShareTopicSegmentBytes, metadata: m, engine: e,
+		segmentBytes: cfg.ShareTopicSegmentBytes, broker: cfg, metadata: m, engine: e,
 		configs: map[string]string{
 			"cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": strconv.Itoa(cfg.ShareTopicMinISR),
 		},
 	}
 }
 
-// Ensure creates the topic at its first use, with the settings that Kafka gives it.
+// Ensure creates the topic at its first use, with the settings that Kafka gives it. Where one of them is none that a topic may have, such
+// as a segment size below 1 MiB, it fails, as in Kafka: the broker's own settings have wider bounds.
 func (o *internalTopic) Ensure(ctx context.Context) error {
 	if o.Partitions() > 0 {
 		return nil
@@ -72,6 +74,9 @@ func (o *internalTopic) Ensure(ctx context.Context) error {
 		"segment.bytes":    strconv.FormatInt(o.segmentBytes, 10),
 	}
 	maps.Copy(configs, o.configs)
+	if err := config.ValidateTopic(configs, o.broker); err != nil {
+		return fmt.Errorf("create %s: %w", o.name, err)
+	}
 	result := o.metadata.CreateTopics(ctx, []metadata.NewTopic{{
 		Name: o.name, Partitions: o.partitions, ReplicationFactor: o.replication, Internal: true, Configs: configs,
 	}}, false)
