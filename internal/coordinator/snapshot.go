@@ -287,8 +287,7 @@ func readBatch(r io.ReaderAt, at int64) ([]byte, error) {
 	return batch, record.VerifyCRC(batch)
 }
 
-// Maintain does what is to be done from time to time, until ctx ends: every interval it loads the partitions that hold state and are
-// not loaded, so that their timers run, and writes snapshots of those that have grown. It returns nil when ctx ends.
+// Maintain does what is to be done from time to time, every interval until ctx ends; see MaintainNow. It returns nil when ctx ends.
 func Maintain[M Machine](ctx context.Context, r *Runtime[M], interval time.Duration) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -298,15 +297,20 @@ func Maintain[M Machine](ctx context.Context, r *Runtime[M], interval time.Durat
 			return nil
 		case <-tick.C:
 		}
-		ends := SubmitAll(r, func(_ M, fx *Effects, c *Call[partitionEnd]) { c.Answer(fx, partitionEnd{fx.partition, fx.next}) })
-		for _, c := range ends {
-			end, err := c.Wait(ctx)
-			if err != nil {
-				continue // it is not led here, or cannot be loaded, which has been logged
-			}
-			if err := r.snapshot(ctx, end); err != nil && ctx.Err() == nil {
-				r.cfg.Logger.Warn("a snapshot of the coordinator's state could not be written", "topic", r.cfg.Name, "partition", end.partition, "err", err)
-			}
+		MaintainNow(ctx, r)
+	}
+}
+
+// MaintainNow loads the partitions that hold state and are not loaded, so that their timers run, and writes snapshots of those that have grown.
+func MaintainNow[M Machine](ctx context.Context, r *Runtime[M]) {
+	ends := SubmitAll(r, func(_ M, fx *Effects, c *Call[partitionEnd]) { c.Answer(fx, partitionEnd{fx.partition, fx.next}) })
+	for _, c := range ends {
+		end, err := c.Wait(ctx)
+		if err != nil {
+			continue // it is not led here, or cannot be loaded, which has been logged
+		}
+		if err := r.snapshot(ctx, end); err != nil && ctx.Err() == nil {
+			r.cfg.Logger.Warn("a snapshot of the coordinator's state could not be written", "topic", r.cfg.Name, "partition", end.partition, "err", err)
 		}
 	}
 }

@@ -32,13 +32,15 @@ import (
 
 // The test of groups sends the requests of clients, one after the other: members of a classic, a consumer, a streams and a share group report, come
 // and go and commit offsets, records are delivered and acknowledged, and a producer writes to a compacted topic in transactions that commit
-// offsets as well. The internal topics and that of the transactions are compacted meanwhile, and the log of the share coordinator is pruned. In each image,
+// offsets as well. Offsets of the share group are altered and deleted, and so are groups. The internal topics and that of the transactions are compacted
+// meanwhile, snapshots of the coordinators are written, and the log of the share coordinator is pruned. In each image,
 // once the broker has carried out what was decided:
 //
 //   - what can be asked of groups, their members and offsets is as it was before the request that was under way, or as it was after it: epochs,
 //     assignments, static members and topologies among it. Once the request was answered only the latter will do;
 //   - the newest committed value of each key and the offset that was committed with it are of the same transaction;
-//   - a record that was accepted or rejected with an answer is finished, one that nobody finished is not, and deliveries of released ones are counted.
+//   - a record that was accepted or rejected with an answer is finished, one that nobody finished is not, and deliveries of released ones are counted;
+//     where the offsets of the share group were altered or deleted with an answer, that is from where they were set to.
 
 // TestGroupsAreKeptWhenPowerFails is the whole of it. TIMES is the number of steps, SEED replays them.
 func TestGroupsAreKeptWhenPowerFails(t *testing.T) {
@@ -120,10 +122,18 @@ type lossDeliveries struct {
 	acquired      map[int64]bool
 	asked, done   map[int64]bool  // to finish it
 	deliveryCount map[int64]int16 // of a release that was acknowledged
+
+	start int64           // where the group was made to begin; 0 also where it was made to forget
+	or    *lossDeliveries // what a request that is under way makes of it
+}
+
+// beginningAt is a share partition of which nothing has been delivered yet.
+func beginningAt(start int64) lossDeliveries {
+	return lossDeliveries{acquired: map[int64]bool{}, asked: map[int64]bool{}, done: map[int64]bool{}, deliveryCount: map[int64]int16{}, start: start}
 }
 
 func (d lossDeliveries) clone() lossDeliveries {
-	return lossDeliveries{maps.Clone(d.acquired), maps.Clone(d.asked), maps.Clone(d.done), maps.Clone(d.deliveryCount)}
+	return lossDeliveries{maps.Clone(d.acquired), maps.Clone(d.asked), maps.Clone(d.done), maps.Clone(d.deliveryCount), d.start, d.or}
 }
 
 // lossTxnState is what committed transactions have left.
@@ -170,7 +180,7 @@ func lossyGroupRun(t *testing.T, row *proof.Proof, seed uint64, times int) int {
 	w.producer.offset = -1
 	for p := range lossPartitions {
 		w.producer.values[p] = map[string]string{}
-		w.shared[p] = lossDeliveries{map[int64]bool{}, map[int64]bool{}, map[int64]bool{}, map[int64]int16{}}
+		w.shared[p] = beginningAt(0)
 	}
 	w.known = func() lossMoment {
 		m := lossMoment{step: w.step}
@@ -233,8 +243,14 @@ func (w *lossyGroups) work(times int) (err error) {
 	if err := w.compact(ctx); err != nil {
 		return err
 	}
-	if w.compacted == 0 && times >= groupStepsPerRun && !w.failed.Load() {
+	if times < groupStepsPerRun || w.failed.Load() {
+		return nil
+	}
+	if w.compacted == 0 {
 		return errors.New("compaction has found nothing to do")
+	}
+	if names, err := w.fs.List(w.broker.snapshots().Dir); err != nil || len(names) == 0 {
+		return fmt.Errorf("no snapshots were written: %w", err)
 	}
 	return nil
 }
@@ -260,27 +276,55 @@ func (w *lossyGroups) next(ctx context.Context) error {
 		return w.change(string(kind)+" member reports", func() error { return w.report(ctx, kind, member) })
 	case n < 33:
 		return w.change(string(kind)+" member leaves", func() error { return w.leave(ctx, kind, member) })
-	case n < 35:
+	case n < 36:
 		return w.change(string(kind)+" group is deleted", func() error { return w.deleteGroup(ctx, kind) })
-	case n < 45:
+	case n < 39:
+		return w.changeEmptyShare(ctx)
+	case n < 48:
 		return w.change("offset of "+string(kind)+" group", func() error { return w.commit(ctx, kind, member) })
-	case n < 54:
+	case n < 56:
 		return w.change("records to share", func() error { return w.produceShared(ctx) })
 	case n < 74:
 		return w.change("shared records", func() error { return w.consumeShared(ctx, w.members[group.Share][w.rng.IntN(2)]) })
 	case n < 86:
 		return w.change("transaction", func() error { return w.transact(ctx) })
-	case n < 90:
+	case n < 88:
 		return w.keepState("checkpoint", func() error { return w.broker.engine.Checkpoint(ctx) })
-	case n < 94:
+	case n < 92:
+		return w.keepState("snapshots", func() error {
+			w.broker.groups.Maintain(ctx)
+			w.broker.txns.Maintain(ctx)
+			return nil
+		})
+	case n < 95:
 		return w.compact(ctx)
-	case n < 96:
+	case n < 97:
 		return w.keepState("pruning", func() error {
 			w.broker.shareState.Prune(ctx)
 			return nil
 		})
 	default:
 		return w.keepState("restart", func() error { return w.restart(ctx) })
+	}
+}
+
+// changeEmptyShare has the members of the share group leave, mostly, and then the group begin elsewhere, or forget where it was.
+func (w *lossyGroups) changeEmptyShare(ctx context.Context) error {
+	for _, m := range w.members[group.Share] {
+		if w.rng.IntN(8) == 0 {
+			continue // the change will be refused
+		}
+		if err := w.change("share member leaves", func() error { return w.leave(ctx, group.Share, m) }); err != nil {
+			return err
+		}
+	}
+	switch w.rng.IntN(4) {
+	case 0:
+		return w.change("share group is deleted", func() error { return w.deleteGroup(ctx, group.Share) })
+	case 1:
+		return w.change("offsets of the share group deleted", func() error { return w.deleteShareOffsets(ctx) })
+	default:
+		return w.change("offset of the share group altered", func() error { return w.alterShareOffset(ctx) })
 	}
 }
 
@@ -471,9 +515,17 @@ func (w *lossyGroups) leave(ctx context.Context, kind group.Kind, m *lossMember)
 	return err
 }
 
-// deleteGroup deletes a group without members. The share group stays, or what was finished would begin anew.
+// deleteGroup deletes a group without members.
 func (w *lossyGroups) deleteGroup(ctx context.Context, kind group.Kind) error {
-	if kind == group.Share || slices.ContainsFunc(w.members[kind], func(m *lossMember) bool { return m.epoch != 0 }) {
+	if kind == group.Share {
+		return w.restartShare(0, []int{0, 1}, func() error {
+			req := kmsg.NewPtrDeleteGroupsRequest()
+			req.Version, req.Groups = 2, []string{string(kind)}
+			_, err := ask(ctx, w.conn, req, func(r *kmsg.DeleteGroupsResponse) int16 { return r.Groups[0].ErrorCode })
+			return err
+		})
+	}
+	if slices.ContainsFunc(w.members[kind], func(m *lossMember) bool { return m.epoch != 0 }) {
 		return nil
 	}
 	req := kmsg.NewPtrDeleteGroupsRequest()
@@ -483,6 +535,71 @@ func (w *lossyGroups) deleteGroup(ctx context.Context, kind group.Kind) error {
 		return nil
 	}
 	return err
+}
+
+// restartShare makes a request by which the share group begins anew in some partitions. One that is refused, because the group has members,
+// does not exist or has no such topic, changes nothing.
+func (w *lossyGroups) restartShare(start int64, partitions []int, request func() error) error {
+	anew := beginningAt(start)
+	w.with(func() {
+		for _, p := range partitions {
+			w.shared[p].or = &anew
+		}
+	})
+	err := request()
+	w.with(func() {
+		for _, p := range partitions {
+			if w.shared[p].or = nil; err == nil {
+				w.shared[p] = beginningAt(start)
+			}
+		}
+	})
+	if errors.Is(err, kerr.GroupIDNotFound) || errors.Is(err, kerr.NonEmptyGroup) || errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return nil
+	}
+	return err
+}
+
+// alterShareOffset has the share group begin elsewhere in a partition.
+func (w *lossyGroups) alterShareOffset(ctx context.Context) error {
+	index := w.rng.Int32N(lossPartitions)
+	p, ok := w.broker.engine.Partition(base.TopicIDPartition{ID: w.topics[sharedTopic], Partition: index})
+	if !ok {
+		return fmt.Errorf("%s-%d is not there", sharedTopic, index)
+	}
+	req := kmsg.NewPtrAlterShareGroupOffsetsRequest()
+	req.GroupID = string(group.Share)
+	topic, part := kmsg.NewAlterShareGroupOffsetsRequestTopic(), kmsg.NewAlterShareGroupOffsetsRequestTopicPartition()
+	topic.Topic, part.Partition, part.StartOffset = sharedTopic, index, w.rng.Int64N(int64(p.Offsets().HighWatermark)+1)
+	topic.Partitions = append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	return w.restartShare(part.StartOffset, []int{int(index)}, func() error {
+		_, err := ask(ctx, w.conn, req, func(r *kmsg.AlterShareGroupOffsetsResponse) int16 {
+			if r.ErrorCode != 0 {
+				return r.ErrorCode
+			}
+			return r.Topics[0].Partitions[0].ErrorCode
+		})
+		return err
+	})
+}
+
+// deleteShareOffsets has the share group forget its topic.
+func (w *lossyGroups) deleteShareOffsets(ctx context.Context) error {
+	req := kmsg.NewPtrDeleteShareGroupOffsetsRequest()
+	req.GroupID = string(group.Share)
+	topic := kmsg.NewDeleteShareGroupOffsetsRequestTopic()
+	topic.Topic = sharedTopic
+	req.Topics = append(req.Topics, topic)
+	return w.restartShare(0, []int{0, 1}, func() error {
+		_, err := ask(ctx, w.conn, req, func(r *kmsg.DeleteShareGroupOffsetsResponse) int16 {
+			if r.ErrorCode != 0 {
+				return r.ErrorCode
+			}
+			return r.Topics[0].ErrorCode
+		})
+		return err
+	})
 }
 
 // commit commits the next offset of a group, as a member if it has one.
@@ -912,6 +1029,17 @@ func (s *Server) sharePartition(ctx context.Context, key share.Key) (share.Persi
 
 // check holds what is kept of a share partition against what is known of it.
 func (d lossDeliveries) check(kept share.Persisted) error {
+	if d.or != nil && d.or.check(kept) == nil {
+		return nil
+	}
+	if kept.Start < base.Offset(d.start) && d.start > 0 {
+		return fmt.Errorf("the group was made to begin at %d: %+v", d.start, kept)
+	}
+	for o := d.start; o < int64(kept.Start); o++ {
+		if !d.asked[o] {
+			return fmt.Errorf("offset %d was not acknowledged since the group began at %d, and is finished: %+v", o, d.start, kept)
+		}
+	}
 	for o := range d.acquired {
 		finished, count := base.Offset(o) < kept.Start, int16(0)
 		for _, b := range kept.Batches {

@@ -31,6 +31,7 @@ const lossDir = "/data"
 func openOn(ctx context.Context, cfg *config.Broker, fs disk.FS, store metadata.Store) (*Server, error) {
 	s := newServer(ctx, Options{Config: cfg, Logger: slog.New(slog.DiscardHandler)}, fs)
 	s.folder = &dataFolder{path: lossDir, lock: nobody{}}
+	s.snapshotEvery = 10
 	openMetadata := func(ctx context.Context) (err error) {
 		s.metadata, err = metadata.Open(ctx, metadata.Options{Store: store, BrokerID: 1, ClusterID: "lossylossylossylossyAA", DefaultPartitions: 1, DefaultReplicationFactor: 1})
 		return err

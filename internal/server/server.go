@@ -69,6 +69,8 @@ type Server struct {
 
 	listeners []openListener
 
+	snapshotEvery base.Offset // see coordinator.Snapshots; tests have them more often
+
 	workMu  sync.Mutex // guards stopped; held while a goroutine is added, so that none comes after the wait has begun
 	stopped bool
 	work    sync.WaitGroup
@@ -230,7 +232,7 @@ func (s *Server) topicsDeleted(topics []*metadata.Topic) {
 
 // snapshots is where the coordinators' snapshots are.
 func (s *Server) snapshots() coordinator.Snapshots {
-	return coordinator.Snapshots{FS: s.fs, Dir: filepath.Join(s.folder.path, "coordinator")}
+	return coordinator.Snapshots{FS: s.fs, Dir: filepath.Join(s.folder.path, "coordinator"), Every: s.snapshotEvery}
 }
 
 func (s *Server) startGroups(context.Context) (err error) {

@@ -122,6 +122,9 @@ func (s *Service) Run(ctx context.Context) error {
 	return coordinator.Maintain(ctx, s.runtime, maintenanceInterval)
 }
 
+// Maintain looks after the partitions once, as Run does from time to time.
+func (s *Service) Maintain(ctx context.Context) { coordinator.MaintainNow(ctx, s.runtime) }
+
 // Close ends every event loop and returns when all have ended.
 func (s *Service) Close() error { return s.runtime.Close() }
 

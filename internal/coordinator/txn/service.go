@@ -93,6 +93,9 @@ func (s *Service) Run(ctx context.Context) error {
 	return coordinator.Maintain(ctx, s.runtime, maintenanceInterval)
 }
 
+// Maintain looks after the partitions once, as Run does from time to time.
+func (s *Service) Maintain(ctx context.Context) { coordinator.MaintainNow(ctx, s.runtime) }
+
 // touch has every partition that holds transactional ids loaded.
 func (s *Service) touch() {
 	coordinator.SubmitAll(s.runtime, func(_ *Machine, fx *coordinator.Effects, c *coordinator.Call[struct{}]) { c.Answer(fx, struct{}{}) })
