@@ -96,7 +96,11 @@ func (e *Engine) captureAll(partitions []*Partition, next wal.Sequence) ([]*capt
 	together := !e.syncsEach.Load() && countUnsynced(partitions) >= e.cfg.SyncAllFrom
 	var mu sync.Mutex // guards captured
 	captured := make([]*capture, 0, len(partitions))
-	err := inParallel(syncsAtOnce, partitions, func(p *Partition) error {
+	workers := syncsAtOnce
+	if together {
+		workers = 1 // nothing is synced yet, and the wal's writer is held up by many threads that write
+	}
+	err := inParallel(workers, partitions, func(p *Partition) error {
 		c, err := p.capture(next, together)
 		if err != nil {
 			return fmt.Errorf("checkpoint of %v: %w", p, err)

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"math"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -78,6 +80,47 @@ func TestManyPartitionsAreSyncedTogether(t *testing.T) {
 		}
 		closeEngine(t, e)
 	}
+}
+
+// What is synced together is written by one thread: many at a time held up the wal's writer, and with it every producer.
+func TestWhatIsSyncedTogetherIsWrittenOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 20
+		specs := make([]PartitionSpec, n)
+		for i := range specs {
+			specs[i] = testSpec('a', int32(i), LogConfig{})
+		}
+		fs := newFS(t)
+		cfg := testConfig(fs, specs...)
+		cfg.SyncAllFrom = n
+		e := open(t, cfg)
+		for i, s := range specs {
+			mustAppend(t, partition(t, e, s.ID), batchSpec{size: 700, seed: i})
+			if err := partition(t, e, s.ID).flush(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var writing, most, writes atomic.Int64
+		fs.SetHook(func(op crashfs.Op) {
+			if op.Kind != crashfs.OpWrite || !strings.HasPrefix(op.Path, e.topicsDir()) {
+				return
+			}
+			writes.Add(1)
+			now := writing.Add(1)
+			most.Store(max(most.Load(), now))
+			time.Sleep(time.Millisecond) // of the bubble's clock: whoever writes too is counted meanwhile
+			writing.Add(-1)
+		})
+		if err := e.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fs.SetHook(nil)
+		if writes.Load() < n || most.Load() != 1 {
+			t.Errorf("%d writes, %d of them at a time", writes.Load(), most.Load())
+		}
+		closeEngine(t, e)
+	})
 }
 
 // An error of the one sync ends the engine, even that of a full disk: nobody knows what has been written.
