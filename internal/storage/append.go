@@ -136,14 +136,12 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 		room.rollHeld = false
 		p.rollLocked(rollGroup)
 	}
-	large := int64(0)
-	if p.e.isLarge(len(batch)) {
-		large = int64(len(batch))
-		p.e.large.Add(large)
-	}
-	group := p.e.log.Append(&room.wal, p.entryLocked(batch, h, pos), p.e)
+	spare := payloads.Get().(*[]byte)
+	group := p.e.log.Append(&room.wal, p.entryLocked(batch, h, pos, spare), p.e)
+	payloads.Put(spare)
+	p.e.waiting.Add(int64(len(batch)))
 	p.acceptLocked(batch, h, pos, group)
-	p.commits = appendCommit(p.commits, commit{group, p.end, p.endPos, large})
+	p.commits = appendCommit(p.commits, commit{group, p.end, p.endPos})
 	p.lastAppend = time.Now()
 	if plant.On(plant.VisibleEarly) {
 		p.hw, p.hwPos = p.end, p.endPos
@@ -153,7 +151,6 @@ func (p *Partition) order(batch []byte, h record.Header, o AppendOptions, room *
 
 func appendCommit(commits []commit, c commit) []commit {
 	if n := len(commits); n > 0 && commits[n-1].group == c.group {
-		c.large += commits[n-1].large
 		commits[n-1] = c
 		return commits
 	}

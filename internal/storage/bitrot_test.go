@@ -32,7 +32,7 @@ type rotten struct {
 func (r *rotten) config(fs *crashfs.FS, epoch base.LeaderEpoch) Config {
 	cfg := testConfig(fs, r.specs...)
 	cfg.WALMaxBytes, cfg.WALFileBytes, cfg.LeaderEpoch = 1<<20, 64<<10, epoch
-	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, 1
+	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, -1
 	return cfg
 }
 

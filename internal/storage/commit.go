@@ -15,6 +15,7 @@ func (e *Engine) expectCommitLocked(p *Partition) {
 		return
 	}
 	p.listed = true
+	e.waitingIn.Add(1)
 	e.commitMu.Lock()
 	e.uncommitted = append(e.uncommitted, p)
 	e.commitMu.Unlock()
@@ -69,9 +70,7 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 	}
 	if done > 0 {
 		last := p.commits[done-1]
-		for _, c := range p.commits[:done] {
-			e.large.Add(-c.large)
-		}
+		e.waiting.Add(p.hwPos - last.pos)
 		p.commits = p.commits[:copy(p.commits, p.commits[done:])]
 		if p.hw != last.end {
 			for w := range p.watchers {
@@ -87,7 +86,9 @@ func (e *Engine) commitPartition(p *Partition, group wal.Sequence) (more bool) {
 		}
 		p.queueFlushLocked()
 	}
-	p.listed = len(p.commits) > 0
+	if p.listed = len(p.commits) > 0; !p.listed {
+		e.waitingIn.Add(-1)
+	}
 	return p.listed
 }
 

@@ -29,10 +29,10 @@ type Config struct {
 	// TailBytes is the memory for the newest batches of all partitions, in bytes. Default 256 MiB.
 	TailBytes int64
 	// IndirectBytes is from what size on a batch is large: its whole blocks may go straight to the segment and not through the wal.
-	// Default 256 KiB.
+	// Default 16 KiB.
 	IndirectBytes int64
-	// IndirectWaiting is how many bytes of large batches have to wait to become durable, for one more to go that way: the sync that it costs
-	// is worth it only beside others. Default 2 MiB.
+	// IndirectWaiting is how many bytes have to wait to become durable for a large batch to go that way, in its partition or on average in those
+	// where anything waits: the sync that it costs is worth it only for many. Default 256 KiB; negative: none have to.
 	IndirectWaiting int64
 	// LeaderEpoch is the epoch with which this start leads all its partitions. It is above that of every earlier start.
 	LeaderEpoch base.LeaderEpoch
@@ -105,8 +105,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.WALMaxBytes = cmp.Or(c.WALMaxBytes, 1<<30)
 	c.WALFileBytes = cmp.Or(c.WALFileBytes, 64<<20)
 	c.TailBytes = cmp.Or(c.TailBytes, 256<<20)
-	c.IndirectBytes = cmp.Or(c.IndirectBytes, 256<<10)
-	c.IndirectWaiting = cmp.Or(c.IndirectWaiting, 2<<20)
+	c.IndirectBytes = cmp.Or(c.IndirectBytes, 16<<10)
+	c.IndirectWaiting = cmp.Or(c.IndirectWaiting, 256<<10)
 	c.ProducerExpiry = cmp.Or(c.ProducerExpiry, 24*time.Hour)
 	c.CheckpointInterval = cmp.Or(c.CheckpointInterval, time.Minute)
 	c.RetentionInterval = cmp.Or(c.RetentionInterval, 5*time.Minute)

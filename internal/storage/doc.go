@@ -7,7 +7,7 @@
 //	order          under Partition.mu: producer sequences, a roll if one is due, offset and leader epoch, then wal and tail
 //	make durable   the wal writes and syncs the group that holds it; Engine.Wait returns
 //	make visible   Engine.Committed, on the wal's goroutine: the high watermark moves, watchers are woken once
-//	               (large batches in company go past the wal, but for a short entry: place.go)
+//	               (long runs of a partition go past the wal, but for short entries: place.go)
 //	flush          behind: blocks of about a MiB from the tail to the partition's segment
 //	checkpoint     behind: what is flushed is synced and written down, and the wal may forget it
 //

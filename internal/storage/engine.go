@@ -55,9 +55,10 @@ type Engine struct {
 	uncommitted []*Partition  // have entries in groups that are not yet durable
 	committed   atomic.Uint64 // the last group that Committed was told of
 
-	large    atomic.Int64 // bytes of large batches that are not yet durable
-	placed   atomic.Int64 // bytes of bodies since the last checkpoint
-	roomless atomic.Bool  // the file system can not take room for bodies
+	waiting   atomic.Int64 // bytes of batches that are not yet durable
+	waitingIn atomic.Int64 // partitions that have some
+	placed    atomic.Int64 // bytes of bodies since the last checkpoint
+	roomless  atomic.Bool  // the file system can not take room for bodies
 
 	flusher   *flusher
 	diskFull  atomic.Bool // the last flush or checkpoint found no room

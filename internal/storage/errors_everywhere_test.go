@@ -31,7 +31,7 @@ func newSession(t *testing.T, n int) *session {
 	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 24_000}), testSpec('b', 0, LogConfig{SegmentBytes: 5000}))
 	s.cfg.SyncAllFrom = 1 + n%2*100
 	s.cfg.WALMaxBytes, s.cfg.WALFileBytes, s.cfg.TailBytes = 1<<20, 64<<10, 1<<20
-	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 9000, 1
+	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 9000, -1
 	return s
 }
 

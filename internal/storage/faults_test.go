@@ -197,7 +197,7 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	spec := testSpec('a', 0, LogConfig{SegmentBytes: 20_000})
 	cfg := testConfig(fs, spec)
 	cfg.WALMaxBytes, cfg.WALFileBytes = 1<<20, 64<<10
-	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, 1
+	cfg.IndirectBytes, cfg.IndirectWaiting = 9000, -1
 	e := open(t, cfg)
 	p := partition(t, e, spec.ID)
 	for i := range 10 {

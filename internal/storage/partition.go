@@ -88,7 +88,6 @@ type commit struct {
 	group wal.Sequence
 	end   base.Offset
 	pos   int64
-	large int64 // bytes of large batches in it
 }
 
 // segmentRef is a segment of a partition, as far as appends and reads need to know of it.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cockroachdb/errors/oserror"
 	"golang.org/x/sync/errgroup"
@@ -25,14 +26,16 @@ import (
 // read vouches for it. Everything else is as if the wal held the batch: it waits in the tail until the flusher comes to it, which then
 // leaves the body as it stands.
 //
-// A body costs a sync of its own, so a lone batch is faster through the wal. Batches go this way while large ones are waiting for their groups in
-// number (Engine.indirect), and only where there is room for them (Partition.makeRoom): a full disk is met there, and not by the wal.
+// The bodies of a segment cost a sync of their own in each group, so this pays where a group has a long run of a partition: large batches, or many
+// that follow one another. Nobody knows a run before it is over. Batches go this way while enough of their partition waits to become durable, or
+// of the partitions that wait on average: then the first of a run does as well (Partition.indirectLocked). And they do so only where there is room
+// for them (Partition.makeRoom): a full disk is met there, and not by the wal.
 
 const (
 	// roomAhead is how much room is taken in a segment at a time, so that syncs of bodies do not wait for the file system to find it.
 	roomAhead = 32 << 20
 	// bodyWriters is how many segments get bodies of a group at a time.
-	bodyWriters = 4
+	bodyWriters = 16
 )
 
 // body is what the wal has written before an entry of kind Placed.
@@ -43,19 +46,27 @@ type body struct {
 	from, to int64 // positions in it
 }
 
-// indirect reports whether a large batch, which is counted already, goes past the wal: enough of them wait for their groups, and what a
-// recovery would have to read stays within the wal's limit.
-func (e *Engine) indirect() bool {
-	return e.cfg.AckMode == wal.Synced && e.large.Load() >= e.cfg.IndirectWaiting && e.placed.Load() < e.cfg.WALMaxBytes
+// indirectLocked reports whether a batch of n bytes goes past the wal: it is likely to be in a long run, and what a recovery would have to read
+// stays within the wal's limit.
+func (p *Partition) indirectLocked(n int) bool {
+	e := p.e
+	if e.cfg.AckMode != wal.Synced || int64(n) < e.cfg.IndirectBytes || e.placed.Load() >= e.cfg.WALMaxBytes {
+		return false
+	}
+	least := e.cfg.IndirectWaiting
+	return p.endPos-p.hwPos >= least || e.waiting.Load() >= least*e.waitingIn.Load()
 }
 
-// entryLocked is the entry of a batch that stands in the tail at pos.
-func (p *Partition) entryLocked(batch []byte, h record.Header, pos int64) wal.Entry {
+// payloads is spare memory for those of entries, which the wal copies.
+var payloads = sync.Pool{New: func() any { return new([]byte) }}
+
+// entryLocked is the entry of a batch that stands in the tail at pos. It may use what spare points to.
+func (p *Partition) entryLocked(batch []byte, h record.Header, pos int64, spare *[]byte) wal.Entry {
 	entry := wal.Entry{
 		Kind: wal.Batches, Partition: p.id, FirstOffset: h.BaseOffset, LastOffset: h.LastOffset(), Data: batch,
 		CRC: record.WholeCRC(batch), Summed: true,
 	}
-	if !p.e.isLarge(len(batch)) || !p.e.indirect() {
+	if !p.indirectLocked(len(batch)) {
 		return entry
 	}
 	s := p.activeLocked()
@@ -71,12 +82,10 @@ func (p *Partition) entryLocked(batch []byte, h record.Header, pos int64) wal.En
 	p.e.placed.Add(to - from)
 	entry.Body = &body{p: p, seg: s.seg, start: s.start, from: from, to: to}
 	placed := placedPayload{segment: s.base, pos: at, size: size, crc: entry.CRC, head: batch[:from-at], end: batch[to-at:]}
-	entry.Kind, entry.Data, entry.CRC, entry.Summed = wal.Placed, placed.appendTo(nil), 0, false
+	*spare = placed.appendTo((*spare)[:0])
+	entry.Kind, entry.Data, entry.CRC, entry.Summed = wal.Placed, *spare, 0, false
 	return entry
 }
-
-// isLarge reports whether a batch of n bytes may go past the wal.
-func (e *Engine) isLarge(n int) bool { return int64(n) >= e.cfg.IndirectBytes }
 
 // wantRoomLocked asks the flusher for room behind a position of the segment that appends go to, if there will soon be none.
 func (p *Partition) wantRoomLocked(s *segmentRef, end int64) {
@@ -146,26 +155,34 @@ func (p *Partition) trimRoomHeld() error {
 	return nil
 }
 
-// writeBodies is the wal's: it makes the bodies of a group durable, with one sync for each segment.
+// writeBodies is the wal's: it makes the bodies of a group durable, with one write and one sync for each segment. What lies between two bodies
+// is in the group as well, so the tail has it and nobody else has written it yet.
+//
+// All is written before anything is synced: a journal that has to be committed for one of the files is then committed for all of them.
 func (e *Engine) writeBodies(bodies []any) error {
-	bySegment := make(map[*segment.Segment][]*body)
+	runs := make(map[*segment.Segment]body)
 	for _, b := range bodies {
 		b := b.(*body)
-		bySegment[b.seg] = append(bySegment[b.seg], b)
+		run, begun := runs[b.seg]
+		if !begun {
+			run = *b
+		}
+		run.to = b.to
+		runs[b.seg] = run
 	}
-	var g errgroup.Group
-	g.SetLimit(bodyWriters)
-	for seg, some := range bySegment {
-		g.Go(func() error {
-			for _, b := range some {
-				if err := seg.WriteBody(tailSource{b.p, b.start}, b.from, b.to); err != nil {
-					return err
-				}
-			}
-			return seg.SyncBodies()
-		})
+	var writes, syncs errgroup.Group
+	writes.SetLimit(bodyWriters)
+	syncs.SetLimit(bodyWriters)
+	for seg, run := range runs {
+		writes.Go(func() error { return seg.WriteBodies(tailSource{run.p, run.start}, run.from, run.to) })
 	}
-	return g.Wait()
+	if err := writes.Wait(); err != nil {
+		return err
+	}
+	for seg := range runs {
+		syncs.Go(seg.SyncBodies)
+	}
+	return syncs.Wait()
 }
 
 // placedPayload is the payload of wal.Placed: a batch whose body the segment has.
@@ -180,6 +197,7 @@ type placedPayload struct {
 const placedHeader = 8 + 8 + 8 + 4
 
 func (b placedPayload) appendTo(dst []byte) []byte {
+	dst = slices.Grow(dst, placedHeader+len(b.head)+len(b.end))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(b.segment))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(b.pos))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(b.size))

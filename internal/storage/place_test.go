@@ -6,13 +6,16 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/record"
+	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
 // placing is a folder of which large batches go past the wal, and what was appended.
@@ -23,13 +26,15 @@ type placing struct {
 	e   *Engine
 	p   *Partition
 	all [][]byte
+
+	last wal.Sequence
 }
 
 func newPlacing(t *testing.T) *placing {
 	t.Helper()
 	s := &placing{t: t, fs: newFS(t)}
 	s.cfg = testConfig(s.fs, testSpec('a', 0, LogConfig{SegmentBytes: 1 << 20}))
-	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 20_000, 1
+	s.cfg.IndirectBytes, s.cfg.IndirectWaiting = 20_000, -1
 	s.reopen()
 	return s
 }
@@ -45,23 +50,67 @@ func (s *placing) reopen() {
 	s.p = partition(s.t, s.e, s.cfg.Partitions[0].ID)
 }
 
-// add appends batches of one record of the given sizes, after there is room for bodies.
+// add appends batches of one record of the given sizes one by one, after there is room for bodies.
 func (s *placing) add(sizes ...int) {
 	s.t.Helper()
 	for _, size := range sizes {
-		wantRoom(s.p)
-		if err := s.p.flush(flushBlock); err != nil {
-			s.t.Fatal(err)
+		s.makeRoom(s.p)
+		s.append(s.p, size)
+		s.settle()
+	}
+}
+
+// burst lets others append while the disk takes nothing: a batch before them has a group of its own, and all of theirs are in the next.
+func (s *placing) burst(others func()) {
+	s.t.Helper()
+	s.makeRoom(s.p)
+	busy, free := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.fs.SetHook(func(op crashfs.Op) {
+		if op.Kind == crashfs.OpWrite && strings.HasPrefix(op.Path, testDir+"/wal/") {
+			once.Do(func() {
+				close(busy)
+				<-free
+			})
 		}
+	})
+	defer s.fs.SetHook(nil)
+	s.append(s.p, 700)
+	<-busy
+	others()
+	close(free)
+	s.settle()
+}
+
+func (s *placing) makeRoom(p *Partition) {
+	s.t.Helper()
+	wantRoom(p)
+	if err := p.flush(flushBlock); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// append appends batches of one record of the given sizes. Those of s.p are what check looks for.
+func (s *placing) append(p *Partition, sizes ...int) {
+	s.t.Helper()
+	for _, size := range sizes {
 		batch, h := makeBatch(batchSpec{size: size, seed: len(s.all)})
-		at, err := s.p.Append(s.t.Context(), batch, h, AppendOptions{})
-		if err == nil {
-			err = s.e.Wait(s.t.Context(), at.Sequence)
-		}
+		at, err := p.Append(s.t.Context(), batch, h, AppendOptions{})
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.all = append(s.all, batch)
+		s.last = at.Sequence
+		if p == s.p {
+			s.all = append(s.all, batch)
+		}
+	}
+}
+
+// settle waits until everything is durable.
+func (s *placing) settle() {
+	s.t.Helper()
+	if err := s.e.Wait(s.t.Context(), s.last); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
@@ -134,24 +183,68 @@ func TestLargeBatchesGoPastTheWAL(t *testing.T) {
 	}
 }
 
-// A batch goes past the wal only beside others: alone it is faster through it.
+// The bodies of a partition that are in one group are written at once, with what lies between them, and none of that a second time.
+func TestARunIsWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.add(50_000)
+	var writes []crashfs.Op
+	s.burst(func() { s.append(s.p, 50_000, 700, 60_000, 90_000) })
+	s.check()
+	s.fs.SetHook(func(op crashfs.Op) {
+		if op.Kind == crashfs.OpWrite && op.Path == firstLog {
+			writes = append(writes, op)
+		}
+	})
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.fs.SetHook(nil)
+	if len(writes) != 1 || writes[0].Length != disk.MinAlignment { // between the bodies of two groups
+		t.Errorf("a flush has written %+v", writes)
+	}
+	s.p.forgetFlushed()
+	s.check()
+	s.burst(func() { s.append(s.p, 50_000, 60_000) })
+	s.reopen()
+	s.check()
+	if err := s.p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	s.p.forgetFlushed()
+	s.check()
+}
+
+// A batch goes past the wal only behind others of its partition, or where others wait in such numbers: alone it is faster through it.
 func TestALoneLargeBatchGoesThroughTheWAL(t *testing.T) {
 	t.Parallel()
 	s := newPlacing(t)
 	kill(s.e)
 	s.e, s.cfg.LeaderEpoch, s.cfg.IndirectWaiting = nil, 2, 60_000
+	s.cfg.Partitions = append(s.cfg.Partitions, testSpec('a', 1, LogConfig{SegmentBytes: 1 << 20}))
 	s.reopen()
-	s.add(50_000, 50_000)
-	if n := s.e.log.Stats().Bodies; n != 0 {
-		t.Errorf("%d bodies went past the wal", n)
+	other := partition(t, s.e, s.cfg.Partitions[1].ID)
+	bodies := func(want uint64) {
+		t.Helper()
+		if n := s.e.log.Stats().Bodies; n != want {
+			t.Errorf("%d bodies went past the wal, want %d", n, want)
+		}
+		if waiting, in := s.e.waiting.Load(), s.e.waitingIn.Load(); waiting != 0 || in != 0 {
+			t.Errorf("%d bytes of %d partitions are said to wait", waiting, in)
+		}
 	}
-	if n := s.e.large.Load(); n != 0 {
-		t.Errorf("%d bytes of large batches are said to wait", n)
-	}
-	s.add(70_000)
-	if n := s.e.log.Stats().Bodies; n != 1 {
-		t.Errorf("%d bodies went past the wal, want 1", n)
-	}
+	s.add(50_000, 50_000, 70_000)
+	bodies(0)
+	s.burst(func() { s.append(s.p, 50_000, 50_000, 700, 50_000, 50_000) })
+	bodies(2)
+	s.makeRoom(other)
+	s.burst(func() {
+		s.append(s.p, 50_000, 50_000)
+		s.append(other, 50_000) // 50,000 bytes wait in each
+		s.append(s.p, 50_000)
+		s.append(other, 50_000) // 50,000 bytes wait in this one, and twice as many in the other
+	})
+	bodies(4)
 }
 
 // A flipped bit in a body that only the wal knows of costs its batch and no other. The broker and a scrub name it, and a repair gives it up.
@@ -278,7 +371,7 @@ func TestBodiesCountAsTheWALDoes(t *testing.T) {
 		t.Errorf("after a kill %d bytes of bodies are counted, want %d", again, placed)
 	}
 	s.e.placed.Store(s.cfg.WALMaxBytes)
-	if s.e.indirect() {
+	if s.p.indirectLocked(50_000) {
 		t.Error("a batch goes past the wal though bodies fill a wal")
 	}
 	if err := s.p.flush(1); err != nil {

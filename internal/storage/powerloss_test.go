@@ -118,7 +118,7 @@ func (w *powerLoss) config(fs *crashfs.FS, specs []PartitionSpec, tombs map[base
 	return Config{
 		FS: fs, Dir: testDir, WALMaxBytes: 1 << 20, WALFileBytes: 64 << 10, TailBytes: 256 << 10, LeaderEpoch: epoch,
 		CheckpointInterval: time.Hour, IdleFlush: time.Hour, Partitions: specs, Tombstones: tombs,
-		IndirectBytes: 5000, IndirectWaiting: 1,
+		IndirectBytes: 5000, IndirectWaiting: -1,
 		SyncAllFrom: 1 + int(epoch%2)*100, // every other life syncs everything at once
 	}
 }

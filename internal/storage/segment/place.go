@@ -10,7 +10,8 @@ import (
 )
 
 // Bodies are whole aligned blocks of the log that are written before those ahead of them: the wal holds the rest of their batches, and the
-// place of the body. They lie where Write would put them, and Write, which comes to them later, leaves them as they are.
+// place of the body. They lie where Write would put them, and Write, which comes to them later, leaves them as they are, with what was
+// written between them.
 //
 //	0             Size()                                      room
 //	|--- written ---|.......|==== body ====|.......|==== body ===|.......|
@@ -84,7 +85,7 @@ func (s *Segment) Room() int64 {
 }
 
 // Place says that the n bytes at pos come with a body, and which of them that is: their whole blocks. ok is false if they have none or there
-// is no room. From now on Write leaves the body alone, so WriteBody has to come before Write gets there.
+// is no room. From now on Write leaves the body alone, so WriteBodies has to come before Write gets there.
 func (s *Segment) Place(pos, n int64) (from, to int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,8 +109,9 @@ func Blocks(pos, n int64) (from, to int64) {
 	return (pos + minAlignment - 1) &^ (minAlignment - 1), (pos + n) &^ (minAlignment - 1)
 }
 
-// WriteBody writes a body that was placed; src has it where the log will. SyncBodies makes it durable. Both are safe at any time.
-func (s *Segment) WriteBody(src Viewer, from, to int64) error {
+// WriteBodies writes the bodies that were placed between two positions, where the first begins and the last ends, and what lies between them,
+// which Write leaves alone then as well; src has it where the log will. SyncBodies makes them durable. Both are safe at any time.
+func (s *Segment) WriteBodies(src Viewer, from, to int64) error {
 	f, err := s.o.Files.acquire(s, logSuffix, true, false)
 	if err != nil {
 		return err
@@ -136,12 +138,16 @@ func (s *Segment) WriteBody(src Viewer, from, to int64) error {
 		at += minAlignment
 	}
 	if err := disk.WriteVec(f.direct, views, at); err != nil {
-		return fmt.Errorf("write a body of segment %d: %w", s.o.Base, err)
+		return fmt.Errorf("write bodies of segment %d: %w", s.o.Base, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.placed = slices.DeleteFunc(s.placed, func(p span) bool { return from <= p.from && p.to <= to })
+	s.placed = append(s.placed, span{from, to})
 	return nil
 }
 
-// SyncBodies makes the bodies durable that WriteBody has written.
+// SyncBodies makes the bodies durable that WriteBodies has written.
 func (s *Segment) SyncBodies() error {
 	if plant.On(plant.BodyUnsynced) {
 		return nil

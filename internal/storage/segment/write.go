@@ -153,12 +153,27 @@ func (s *Segment) writeAligned(f disk.DirectFile, src Source, n int64, ragged []
 	return left, nil
 }
 
-// sumBody adds n bytes of a body to the sums: they stand in the file.
+// sumBody adds n bytes of a body, which stand in the file, to the sums. Those before offset 0 are in them already.
 func (s *Segment) sumBody(src Source, off, n int64, blocks *blockSummer) error {
+	end := off + n
+	off = max(off, 0)
+	viewer, _ := src.(Viewer)
+	for viewer != nil && off < end {
+		v := viewer.View(off, end-off)
+		if len(v) == 0 {
+			break
+		}
+		blocks.add(v)
+		off += int64(len(v))
+	}
+	if off == end {
+		return nil
+	}
 	buf := s.o.Files.writeBuffer(minAlignment)
 	defer s.o.Files.recycle(buf)
-	err := readFull(src, buf[:n], off)
-	blocks.add(buf[:n])
+	rest := buf[:end-off]
+	err := readFull(src, rest, off)
+	blocks.add(rest)
 	return err
 }
 
