@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"sync"
 	"syscall"
@@ -23,7 +24,8 @@ import (
 //
 //	go test ./bench -run '^$' -bench Consume -cpuprofile cpu.out
 //
-// They report the broker's processor time and its allocations, which mean something on a machine with other work too, and MB/s.
+// They report the broker's processor time, the garbage collector's share of it, and the broker's allocations, which mean something on a
+// machine with other work too, and MB/s.
 
 // loadVariable makes the test binary the load generator of a benchmark.
 const loadVariable = "OTTLA_BENCH_LOAD"
@@ -41,7 +43,7 @@ type loadSpec struct {
 	Records int           // per batch
 	Wait    time.Duration // time to produce
 	Rate    float64       // batches per second; 0 = as fast as answers come
-	Follow  bool          // consume what is produced, at the same time
+	Follow  []string      // groups that consume what is produced, at the same time; "" is none, and commits nothing
 }
 
 func TestMain(m *testing.M) {
@@ -68,8 +70,8 @@ func makeLoad(ctx context.Context, encoded string) error {
 		return err
 	}
 	produce := load.Produce{Partitions: all, Batch: benchBatch(spec.Records), Connections: 4, InFlight: 8, Duration: spec.Wait, Rate: spec.Rate}
-	if spec.Follow {
-		return makeFollow(ctx, spec.Addr, produce)
+	if len(spec.Follow) > 0 {
+		return makeFollow(ctx, spec.Addr, produce, spec.Follow)
 	}
 	done, err := produce.Run(ctx, spec.Addr)
 	fmt.Println(done.Bytes)
@@ -80,23 +82,28 @@ func benchBatch(records int) load.Batch {
 	return load.NewBatch(load.BatchOptions{Records: records, RecordBytes: 1000})
 }
 
-// makeFollow makes a load beside consumers that keep up with it. It prints what was consumed.
-func makeFollow(ctx context.Context, addr string, produce load.Produce) error {
+// makeFollow makes a load beside groups of consumers that keep up with it. It prints what one of them consumed.
+func makeFollow(ctx context.Context, addr string, produce load.Produce, groups []string) error {
 	consuming, stop := context.WithCancel(ctx)
 	defer stop()
-	var got load.Consumed
-	var consumeErr error
+	got := make([]load.Consumed, len(groups))
+	errs := make([]error, len(groups))
 	var consumers sync.WaitGroup
-	consumers.Go(func() {
-		got, consumeErr = load.Consume{Partitions: produce.Partitions, Connections: 4}.Run(consuming, addr)
-	})
+	for i, group := range groups {
+		consumers.Go(func() {
+			got[i], errs[i] = load.Consume{Partitions: produce.Partitions, Connections: max(2, 4/len(groups)), Group: group}.Run(consuming, addr)
+		})
+	}
 	done, err := produce.Run(ctx, addr)
 	stop()
 	consumers.Wait()
-	if err = errors.Join(err, consumeErr); err == nil && float64(got.Bytes) < 0.9*float64(done.Bytes) {
-		err = fmt.Errorf("the consumers got %d bytes of %d", got.Bytes, done.Bytes)
+	err = errors.Join(append(errs, err)...)
+	for _, g := range got {
+		if err == nil && float64(g.Bytes) < 0.9*float64(done.Bytes) {
+			err = fmt.Errorf("the consumers got %d bytes of %d", g.Bytes, done.Bytes)
+		}
 	}
-	fmt.Println(got.Bytes)
+	fmt.Println(got[0].Bytes)
 	return err
 }
 
@@ -144,9 +151,10 @@ func embedded(tb testing.TB) *embed.Broker {
 
 // processUse is what the process has used so far.
 type processUse struct {
-	cpu     time.Duration
-	mallocs uint64
-	at      time.Time
+	cpu           time.Duration
+	gc, processor float64 // seconds that the garbage collector, and all of the program, had a processor, as the runtime counts them
+	mallocs       uint64
+	at            time.Time
 }
 
 func usage(tb testing.TB) processUse {
@@ -155,9 +163,20 @@ func usage(tb testing.TB) processUse {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		tb.Fatal(err)
 	}
+	runtime.GC() // the runtime adds up what each class of work took when a collection ends
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return processUse{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), mallocs: m.Mallocs, at: time.Now()}
+	classes := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}, {Name: "/cpu/classes/idle:cpu-seconds"}}
+	metrics.Read(classes)
+	return processUse{
+		cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), mallocs: m.Mallocs, at: time.Now(),
+		gc: classes[0].Value.Float64(), processor: classes[1].Value.Float64() - classes[2].Value.Float64(),
+	}
+}
+
+// gcShare is the garbage collector's share of the processor time since u.
+func (u processUse) gcShare(now processUse) float64 {
+	return (now.gc - u.gc) / (now.processor - u.processor)
 }
 
 // report reports what was used for n bytes of batches of the given size.
@@ -167,6 +186,7 @@ func (u processUse) report(b *testing.B, n, batchBytes int64) {
 	b.ReportMetric((now.cpu-u.cpu).Seconds()/(float64(n)/1e9), "cpu-s/GB")
 	b.ReportMetric(float64(n)/1e6/now.at.Sub(u.at).Seconds(), "MB/s")
 	b.ReportMetric(float64(now.mallocs-u.mallocs)/(float64(n)/float64(batchBytes)), "allocs/batch")
+	b.ReportMetric(100*u.gcShare(now), "gc-%")
 }
 
 var batchSizes = []struct {
@@ -192,12 +212,18 @@ func BenchmarkProduce(b *testing.B) {
 
 // BenchmarkFollow produces 100 MB/s beside consumers that keep up, so that they are served from memory. Its figures are of both,
 // and of one iteration: in another the consumers would begin with what there is already (-benchtime 1x).
-func BenchmarkFollow(b *testing.B) {
+func BenchmarkFollow(b *testing.B) { benchmarkFollow(b, 100e6, "") }
+
+// BenchmarkFanOut produces 30 MB/s beside five groups that keep up and commit. Its figures are of all together, for each batch that was
+// produced, and of one iteration.
+func BenchmarkFanOut(b *testing.B) { benchmarkFollow(b, 30e6, "a", "b", "c", "d", "e") }
+
+func benchmarkFollow(b *testing.B, bytesPerSecond float64, groups ...string) {
 	running := embedded(b)
+	const batchBytes = 65e3
 	before, n := usage(b), int64(0)
-	const rate = 100e6 / 65e3
 	for b.Loop() {
-		n += runLoad(b, loadSpec{Addr: running.Addr(), Records: 64, Wait: 4 * time.Second, Rate: rate, Follow: true})
+		n += runLoad(b, loadSpec{Addr: running.Addr(), Records: 64, Wait: 4 * time.Second, Rate: bytesPerSecond / batchBytes, Follow: groups})
 	}
 	before.report(b, n, int64(len(benchBatch(64).Raw)))
 }
