@@ -59,7 +59,8 @@ func TestHistories(t *testing.T) {
 	t.Cleanup(func() { row.Note("of 300 steps each, with %d crashes between two steps", crashes.Load()) })
 }
 
-// FuzzHistories looks for histories that break the rules; each byte is a choice.
+// FuzzHistories looks for histories that break the rules; each byte is a choice. What a history covers differs a little from run to run, so
+// that Go takes most of them for interesting: without -fuzzminimizetime 10x, as make fuzz has it, the time goes into making them smaller.
 func FuzzHistories(f *testing.F) {
 	for seed := range uint64(4) {
 		rnd := rand.New(rand.NewPCG(seed, 4))
