@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/ottlaio/ottla/internal/storage/disk"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
 )
@@ -147,6 +149,71 @@ func TestBorrowedBytesAreReadOnce(t *testing.T) {
 	if n := o.Files.extents.live; n != 0 {
 		t.Errorf("%d bytes are counted when nothing is held", n)
 	}
+}
+
+// TestWhatIsReadAgainComesThroughThePageCache has one group after the other read a whole segment, none of it in memory any more.
+func TestWhatIsReadAgainComesThroughThePageCache(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, data, _ := sealed(t, o, 4, 3<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	for range 3 {
+		if got := borrowAll(t, s); !bytes.Equal(got, data) {
+			t.Fatal("wrong bytes")
+		}
+		o.Files.Trim()
+	}
+	// The end, where the last block is not whole, may be read directly by each.
+	if most := len(data) + 2*extentSize; fs.bytes > most {
+		t.Errorf("%d bytes were read past the page cache for three readers of %d, want at most %d", fs.bytes, len(data), most)
+	}
+}
+
+// staleCache is a file system whose page cache holds what is not on the disk.
+type staleCache struct{ disk.FS }
+
+func (c staleCache) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := c.FS.Open(name, opts...)
+	if strings.HasSuffix(name, logSuffix) {
+		f = staleFile{f}
+	}
+	return f, err
+}
+
+type staleFile struct{ vfs.File }
+
+func (staleFile) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestTheDiskDecidesAndNotThePageCache(t *testing.T) {
+	t.Parallel()
+	o := in(t, staleCache{crashfs.New()}, "/t-0", 0) // fails when damage is reported
+	st, data, _ := sealed(t, o, 4, 3<<20)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	for range 2 {
+		if got := borrowAll(t, s); !bytes.Equal(got, data) {
+			t.Fatal("wrong bytes")
+		}
+		o.Files.Trim()
+	}
+}
+
+// borrowAll reads a segment as a consumer that catches up does.
+func borrowAll(t *testing.T, s *Segment) []byte {
+	t.Helper()
+	var all []byte
+	for int64(len(all)) < s.Size() {
+		p, err := s.Borrow(int64(len(all)), 1<<20)
+		must(t, err)
+		all = append(all, p.Bytes()...)
+		p.Release()
+	}
+	return all
 }
 
 // TestALargeReadBringsNoMoreThanIsWanted: what an answer of a MiB needs comes in one read, wherever it begins, and nothing after it.

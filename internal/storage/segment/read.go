@@ -129,22 +129,29 @@ func (s *Segment) extentAt(im image, block, want int64, ahead bool) (*extent, er
 		return e, nil
 	}
 	blocks = min(blocks, (im.size+BlockSize-1)/BlockSize-block)
-	e, err := s.readExtent(im, block, blocks)
+	if whole := min(block+blocks, im.size/BlockSize) - block; whole > 0 && s.read.mark(block, whole) {
+		if e, err := s.readExtent(im, block, blocks, false /* direct */); err == nil {
+			return e, nil
+		}
+		// What the disk has decides.
+	}
+	e, err := s.readExtent(im, block, blocks, true /* direct */)
 	if err != nil && blocks > 1 {
-		e, err = s.readExtent(im, block, 1) // the trouble may lie further on
+		e, err = s.readExtent(im, block, 1, true /* direct */) // the trouble may lie further on
 	}
 	return e, err
 }
 
-// readExtent reads and checks blocks. Damage in the first is an error; before damage in a later one the extent ends.
-func (s *Segment) readExtent(im image, block, blocks int64) (*extent, error) {
+// readExtent reads and checks blocks, past the page cache or through it. Damage in the first is an error; before damage in a later one the
+// extent ends.
+func (s *Segment) readExtent(im image, block, blocks int64, direct bool) (*extent, error) {
 	crcs, err := s.blockCRCs(im, block, block+blocks)
 	if err != nil {
 		return nil, err
 	}
 	e := s.o.Files.newExtent(s, block, blocks)
 	e.data = e.data[:min(blocks*BlockSize, im.size-e.pos())]
-	err = s.readRaw(im, e)
+	err = s.readRaw(im, e, direct)
 	for n := 0; err == nil && n < len(e.data); n += BlockSize {
 		b := e.data[n:min(n+BlockSize, len(e.data))]
 		if err = s.checkBlock(b, block+int64(n/BlockSize), crcs[n/BlockSize*sidecarEntrySize:]); err != nil && n > 0 {
@@ -202,18 +209,22 @@ func warm(b []byte) (sum byte) {
 	return sum // or the compiler leaves the loop out
 }
 
-// readRaw fills e with the segment's bytes, unchecked: from the file, past the page cache, and the ragged end from memory.
-func (s *Segment) readRaw(im image, e *extent) error {
+// readRaw fills e with the segment's bytes, unchecked: from the file, past the page cache or through it, and the ragged end from memory.
+func (s *Segment) readRaw(im image, e *extent, direct bool) error {
 	pos := e.pos()
 	fromFile := int64(len(e.data))
 	if ragged := im.size - int64(len(im.ragged)); len(im.ragged) > 0 && pos+fromFile > ragged {
 		fromFile = max(0, ragged-pos)
 	}
 	if fromFile > 0 {
-		f, err := s.o.Files.acquire(s, logSuffix, true, false)
+		f, err := s.o.Files.acquire(s, logSuffix, direct, false)
 		if err == nil {
 			defer s.o.Files.release(f)
-			err = readDirect(f.direct, e.data[:cap(e.data)], fromFile, pos)
+			if direct {
+				err = readDirect(f.direct, e.data[:cap(e.data)], fromFile, pos)
+			} else {
+				err = readFull(f, e.data[:fromFile], pos)
+			}
 		}
 		if err != nil {
 			return s.readDamage(logSuffix, pos, int64(len(e.data)), err)
