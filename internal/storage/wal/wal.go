@@ -99,7 +99,7 @@ const (
 	DefaultIdleMark       = 5 * time.Millisecond
 	DefaultFullWait       = 2 * time.Second
 	DefaultFirstFileBytes = 4 << 20
-	DefaultSpareFiles     = 4
+	DefaultSpareFiles     = 8
 	// MaxEntryBytes is the largest Entry.Data.
 	MaxEntryBytes = 1 << 30
 )
@@ -126,7 +126,8 @@ type Config struct {
 	IdleMark time.Duration
 	// FullWait bounds how long Reserve waits for room. Default 2 s.
 	FullWait time.Duration
-	// SpareFiles is how many released files are kept to be used again. Default 4; negative keeps none.
+	// SpareFiles is how many released files are kept to be used again, so that a load goes on without making and removing files: checkpoints
+	// free up to eight at once. Default 8; negative keeps none.
 	SpareFiles int
 	// Mode says when an entry is acknowledged. Default Synced.
 	Mode AckMode
