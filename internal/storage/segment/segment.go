@@ -95,7 +95,7 @@ type Segment struct {
 	ragged   []byte       // bytes from the last aligned position to current.Size; never changed in place
 	inMemory bool         // ragged is loaded (or empty because Size is aligned)
 	room     int64        // position up to which there is room for bodies, 0 if there is none
-	placed   []span       // bodies beyond current.Size, in order: see place.go
+	placed   []span       // bodies beyond current.Size: see place.go
 	err      error        // the first failed write or sync: the files' state is unknown since
 	removed  bool
 }
