@@ -543,6 +543,66 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	}
 }
 
+// TestWhatIsDueForCompaction has three segments of one batch each, a minute apart, the last active.
+func TestWhatIsDueForCompaction(t *testing.T) {
+	t.Parallel()
+	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, Compact: true, DeleteRetention: time.Hour})
+	cfg := testConfig(newFS(t), spec)
+	cfg.Cleaner.Backoff = time.Hour
+	e := open(t, cfg)
+	p := partition(t, e, spec.ID)
+	var ends []base.Offset
+	for i := range 3 { // a second batch does not fit into the segment of the first
+		b := record.NewBuilder(record.BuilderOptions{})
+		for range 20 {
+			b.Append(testTime+int64(i)*time.Minute.Milliseconds(), []byte("key"), value(i, 20))
+		}
+		batch := b.Build(0)
+		h, err := record.ParseHeader(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
+		if err == nil {
+			err = e.Wait(t.Context(), at.Sequence)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, at.Last+1)
+	}
+	if err := p.flush(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		minLag, maxLag time.Duration
+		ratio          float64
+		age            time.Duration // of the first record
+		upTo           base.Offset   // 0: nothing is due
+	}{
+		{ratio: 0.5, upTo: ends[1]},
+		{ratio: 1}, // everything is dirty, and that is not more than all
+		{ratio: 1, maxLag: time.Hour, age: time.Hour},
+		{ratio: 1, maxLag: time.Hour, age: time.Hour + time.Second, upTo: ends[1]},
+		{minLag: time.Hour, age: time.Hour - time.Second},
+		{minLag: time.Hour, age: time.Hour + time.Second, upTo: ends[0]},
+		{minLag: time.Hour, age: time.Hour + 2*time.Minute, upTo: ends[1]},
+		{minLag: time.Hour, maxLag: 2 * time.Hour, ratio: 1, age: time.Hour + 2*time.Minute},
+		{minLag: time.Hour, maxLag: 2 * time.Hour, ratio: 1, age: 3 * time.Hour, upTo: ends[1]},
+	} {
+		config := spec.Config
+		config.MinLag, config.MaxLag, config.MinDirtyRatio = c.minLag, c.maxLag, c.ratio
+		e.SetConfig(spec.ID.ID, config)
+		job, due, _ := p.cleanable(time.UnixMilli(testTime).Add(c.age))
+		if due != (c.upTo != 0) || due && job.bound != c.upTo {
+			t.Errorf("%+v: due %v, up to %d", c, due, job.bound)
+		}
+	}
+}
+
 // TestWhatARollEndsIsCompactedWithoutMoreAppends also changes the pause between looks while one is under way.
 func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
 	t.Parallel()
