@@ -48,8 +48,8 @@ func sameProduce(got *produceBody, want *kmsg.ProduceRequest) error {
 	partitions := got.partitions
 	for i, topic := range want.Topics {
 		g := &got.topics[i]
-		if g.nameOf() != topic.Topic || g.id != topic.TopicID || g.partitions != len(topic.Partitions) {
-			return fmt.Errorf("topic %d: %+v, want %+v", i, g, topic)
+		if err := sameTopic(g, topic.Topic, topic.TopicID, len(topic.Partitions)); err != nil {
+			return fmt.Errorf("topic %d: %w", i, err)
 		}
 		for j, p := range topic.Partitions {
 			if g := partitions[j]; g.index != p.Partition || !bytes.Equal(g.records, p.Records) || (g.records == nil) != (p.Records == nil) {
@@ -64,6 +64,24 @@ func sameProduce(got *produceBody, want *kmsg.ProduceRequest) error {
 	return nil
 }
 
+// sameTopic says where a topic and what kmsg makes of it differ.
+func sameTopic(got *bodyTopic, name string, id [16]byte, partitions int) error {
+	if got.nameOf() != name || got.id != id || got.partitions != partitions {
+		return fmt.Errorf("%+v, want %q, %x, %d partitions", got, name, id, partitions)
+	}
+	return nil
+}
+
+// refusesCutBodies cuts a body short in every way.
+func refusesCutBodies(t *testing.T, d interface{ decode(*wire.Request) error }, whole *wire.Request) {
+	t.Helper()
+	for cut := range whole.Body[:len(whole.Body)-1] {
+		if d.decode(&wire.Request{Key: whole.Key, Version: whole.Version, Body: whole.Body[:cut]}) == nil {
+			t.Errorf("v%d: a body cut to %d of %d bytes was decoded", whole.Version, cut, len(whole.Body))
+		}
+	}
+}
+
 func TestProduceRequestsDecodeAsInKmsg(t *testing.T) {
 	t.Parallel()
 	var got produceBody
@@ -76,11 +94,7 @@ func TestProduceRequestsDecodeAsInKmsg(t *testing.T) {
 		if err := sameProduce(&got, want); err != nil {
 			t.Errorf("v%d: %v", version, err)
 		}
-		for cut := range body[:len(body)-1] {
-			if got.decode(&wire.Request{Version: version, Body: body[:cut]}) == nil {
-				t.Errorf("v%d: a body cut to %d of %d bytes was decoded", version, cut, len(body))
-			}
-		}
+		refusesCutBodies(t, &got, &wire.Request{Version: version, Body: body})
 	}
 }
 

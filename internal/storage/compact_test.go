@@ -553,23 +553,7 @@ func TestWhatIsDueForCompaction(t *testing.T) {
 	p := partition(t, e, spec.ID)
 	var ends []base.Offset
 	for i := range 3 { // a second batch does not fit into the segment of the first
-		b := record.NewBuilder(record.BuilderOptions{})
-		for range 20 {
-			b.Append(testTime+int64(i)*time.Minute.Milliseconds(), []byte("key"), value(i, 20))
-		}
-		batch := b.Build(0)
-		h, err := record.ParseHeader(batch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
-		if err == nil {
-			err = e.Wait(t.Context(), at.Sequence)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends = append(ends, at.Last+1)
+		ends = append(ends, appendOfOneKey(t, e, p, i, time.Duration(i)*time.Minute).Last+1)
 	}
 	if err := p.flush(1); err != nil {
 		t.Fatal(err)
@@ -612,22 +596,7 @@ func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
 	e := open(t, cfg)
 	p := partition(t, e, spec.ID)
 	for i := range 2 { // the second batch does not fit into the segment of the first
-		b := record.NewBuilder(record.BuilderOptions{})
-		for range 20 {
-			b.Append(testTime+int64(i), []byte("key"), value(i, 20))
-		}
-		batch := b.Build(0)
-		h, err := record.ParseHeader(batch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
-		if err == nil {
-			err = e.Wait(t.Context(), at.Sequence)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		appendOfOneKey(t, e, p, i, time.Duration(i)*time.Millisecond)
 	}
 	before := p.SizeBytes()
 	e.SetCleaner(CleanerConfig{Backoff: time.Millisecond})
@@ -636,4 +605,26 @@ func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
 			t.Fatal("nothing was compacted")
 		}
 	}
+}
+
+// appendOfOneKey appends a batch of 20 records of one key, as old as testTime and after, and waits until it is durable.
+func appendOfOneKey(t *testing.T, e *Engine, p *Partition, i int, after time.Duration) Appended {
+	t.Helper()
+	b := record.NewBuilder(record.BuilderOptions{})
+	for range 20 {
+		b.Append(testTime+after.Milliseconds(), []byte("key"), value(i, 20))
+	}
+	batch := b.Build(0)
+	h, err := record.ParseHeader(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := p.Append(t.Context(), batch, h, AppendOptions{})
+	if err == nil {
+		err = e.Wait(t.Context(), at.Sequence)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }

@@ -106,6 +106,16 @@ func (s *placing) append(p *Partition, sizes ...int) {
 	}
 }
 
+// checkFlushed flushes everything and checks what is then read from the segments.
+func (s *placing) checkFlushed() {
+	s.t.Helper()
+	if err := s.p.flush(1); err != nil {
+		s.t.Fatal(err)
+	}
+	s.p.forgetFlushed()
+	s.check()
+}
+
 // settle waits until everything is durable.
 func (s *placing) settle() {
 	s.t.Helper()
@@ -165,11 +175,7 @@ func TestLargeBatchesGoPastTheWAL(t *testing.T) {
 	s.check()
 	s.reopen()
 	s.check()
-	if err := s.p.flush(1); err != nil {
-		t.Fatal(err)
-	}
-	s.p.forgetFlushed()
-	s.check()
+	s.checkFlushed()
 	closeEngine(t, s.e)
 	s.e = nil
 	s.cfg.LeaderEpoch++
@@ -208,11 +214,7 @@ func TestARunIsWrittenAtOnce(t *testing.T) {
 	s.burst(func() { s.append(s.p, 50_000, 60_000) })
 	s.reopen()
 	s.check()
-	if err := s.p.flush(1); err != nil {
-		t.Fatal(err)
-	}
-	s.p.forgetFlushed()
-	s.check()
+	s.checkFlushed()
 }
 
 // A batch goes past the wal only behind others of its partition, or where others wait in such numbers: alone it is faster through it.

@@ -133,14 +133,8 @@ func TestBorrowedBytesAreReadOnce(t *testing.T) {
 	st, data, _ := sealed(t, o, 4, 5<<20)
 	s, err := OpenSealed(o, st)
 	must(t, err)
-	for pos := int64(0); pos < st.Size; {
-		p, err := s.Borrow(pos, min(1<<20, st.Size-pos))
-		must(t, err)
-		if b := p.Bytes(); len(b) == 0 || !bytes.Equal(b, data[pos:pos+int64(len(b))]) {
-			t.Fatalf("%d wrong bytes at %d", len(b), pos)
-		}
-		pos += int64(len(p.Bytes()))
-		p.Release()
+	if got := borrowAll(t, s); !bytes.Equal(got, data) {
+		t.Fatal("wrong bytes")
 	}
 	if fs.count > 8 || fs.bytes > len(data)+BlockSize {
 		t.Errorf("%d reads of %d bytes for %d", fs.count, fs.bytes, len(data))
@@ -210,6 +204,9 @@ func borrowAll(t *testing.T, s *Segment) []byte {
 	for int64(len(all)) < s.Size() {
 		p, err := s.Borrow(int64(len(all)), 1<<20)
 		must(t, err)
+		if len(p.Bytes()) == 0 {
+			t.Fatalf("nothing was lent at %d", len(all))
+		}
 		all = append(all, p.Bytes()...)
 		p.Release()
 	}
