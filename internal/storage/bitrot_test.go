@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -268,6 +269,32 @@ func overwrite(t *testing.T, fs *crashfs.FS, path string, at int64, change func(
 	defer f.Close()
 	if _, err := f.WriteAt(b, 0); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The newest file of the wal is found and named if it became zeros or is gone: nothing follows it that tells of it.
+func TestALostWALFileIsNamed(t *testing.T) {
+	t.Parallel()
+	r := newRotten(t)
+	rng := rand.New(rand.NewPCG(1, 3))
+	var newest string
+	for _, f := range rotFiles(t, r.fs) {
+		var name uint64
+		if n, _ := fmt.Sscanf(r.fs.PathBase(f.path), "%d.wal", &name); n == 1 && name == binary.LittleEndian.Uint64(readFile(t, r.fs, f.path)[16:]) {
+			newest = f.path // its header says that it was put to use under its name
+		}
+	}
+	for what, lose := range map[string]func(fs *crashfs.FS) error{
+		"zeros": func(fs *crashfs.FS) error { overwrite(t, fs, newest, 0, func(b []byte) { clear(b) }); return nil },
+		"gone":  func(fs *crashfs.FS) error { return fs.Remove(newest) },
+	} {
+		image := r.fs.CrashImageKeeping(rng, 100)
+		if err := lose(image); err != nil {
+			t.Fatal(err)
+		}
+		if named, err := r.try(image, rng); err != nil || !named {
+			t.Errorf("%s %s: named %t, %v", newest, what, named, err)
+		}
 	}
 }
 

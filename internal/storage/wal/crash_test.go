@@ -423,7 +423,7 @@ func TestFullDiskAtOpenStartsSmall(t *testing.T) {
 	if _, err := Open(t.Context(), cfg, 0, func(Sequence, Entry) error { return nil }); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("open with no room at all: %v, want ENOSPC", err)
 	}
-	fs.SetCapacity(2 * minFileBytes)
+	fs.SetCapacity(2*minFileBytes + minBlockBytes)
 	l = mustOpen(t, cfg, 0, nil)
 	from := l.Durable() + 1
 	mustClose(t, l)

@@ -76,7 +76,9 @@ func recoverOnly(fs disk.FS, from Sequence, onDamage func(*CorruptError) error) 
 		return nil, err
 	}
 	cfg.OnDamage = onDamage
-	r := &recovery{cfg: cfg, medium: &folder{fs: fs, dir: cfg.Dir}, logger: slog.New(slog.DiscardHandler), from: max(from, 1), replay: replay}
+	r := &recovery{
+		cfg: cfg, medium: &folder{fs: fs, dir: cfg.Dir}, logger: slog.New(slog.DiscardHandler), from: max(from, 1), replay: replay, readOnly: true,
+	}
 	if buf, ok := scratch.Get().(*[]byte); ok {
 		r.scratch.buf = *buf
 	}
@@ -113,10 +115,13 @@ func walFiles(t testing.TB, fs *crashfs.FS) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range names {
-		names[i] = "/data/wal/" + names[i]
+	var files []string
+	for _, name := range names {
+		if strings.HasSuffix(name, fileSuffix) {
+			files = append(files, "/data/wal/"+name)
+		}
 	}
-	return names
+	return files
 }
 
 // TestEveryFlippedBitIsFoundOrHarmless flips each bit that means something, and some of the zeros around them. Either everything comes
@@ -297,6 +302,98 @@ func TestMissingAndForeignFilesAreFound(t *testing.T) {
 			got, err := recoverOnly(fs, 0, nil)
 			if err == nil {
 				t.Fatalf("no error, replayed %v", got)
+			}
+		})
+	}
+}
+
+// TestANewestFileThatIsLostIsFound loses the file of the last life: there is no file after it that tells of it.
+func TestANewestFileThatIsLostIsFound(t *testing.T) {
+	t.Parallel()
+	zero := func(t *testing.T, fs *crashfs.FS, name string, bytes int64) {
+		for at := int64(0); at < bytes; at += minBlockBytes {
+			patch(t, fs, name, at, func(b []byte) { clear(b) })
+		}
+	}
+	for what, lose := range map[string]func(t *testing.T, fs *crashfs.FS, name string){
+		"zeros":                  func(t *testing.T, fs *crashfs.FS, name string) { zero(t, fs, name, minFileBytes) },
+		"header and first group": func(t *testing.T, fs *crashfs.FS, name string) { zero(t, fs, name, 2*minBlockBytes) },
+		"as it was in an earlier life": func(t *testing.T, fs *crashfs.FS, name string) {
+			zero(t, fs, name, minFileBytes)
+			patch(t, fs, name, 0, func(b []byte) {
+				fileHeader{block: minBlockBytes, number: 1, salt: 1, first: 1, size: minFileBytes}.encode(b)
+			})
+		},
+		"removed":  func(_ *testing.T, fs *crashfs.FS, name string) { fs.Remove(name) },
+		"cut to 0": func(_ *testing.T, fs *crashfs.FS, name string) { fs.Truncate(name, 0) },
+		"not ours": func(t *testing.T, fs *crashfs.FS, name string) {
+			zero(t, fs, name, minFileBytes)
+			patch(t, fs, name, 0, func(b []byte) { b[7] = 1 })
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			for _, mode := range []AckMode{Synced, UnsafeWritten} {
+				fs := exampleWal(t, mode)
+				if _, err := recoverOnly(fs, 0, nil); err != nil {
+					t.Fatal(err)
+				}
+				files := walFiles(t, fs)
+				lose(t, fs, files[len(files)-1])
+				var c *CorruptError
+				if _, err := recoverOnly(fs, 0, nil); !errors.As(err, &c) || c.File != files[len(files)-1] {
+					t.Fatalf("%v, want a CorruptError of %s", err, files[len(files)-1])
+				}
+				// Whoever gives it up goes on: no number of a lost group is given again, though some were released, and the next
+				// start finds no other damage.
+				const lost = 6
+				cfg := smallConfig(fs)
+				cfg.OnDamage = func(*CorruptError) error { return nil }
+				same := func(e *CorruptError) error {
+					if e.File == c.File && e.First == c.First {
+						return nil
+					}
+					return e
+				}
+				for _, from := range []Sequence{2, lost} {
+					image := fs.CrashImageKeeping(nil, 100)
+					cfg.FS = image
+					l := mustOpen(t, cfg, from, nil)
+					if seq := put(t, l, entryOf(0, "goes on")); seq <= lost {
+						t.Fatalf("the next group is %d", seq)
+					}
+					mustClose(t, l)
+					got, err := recoverOnly(image, from, same)
+					if err != nil || len(got) == 0 || got[len(got)-1].data != "goes on" {
+						t.Fatalf("from group %d: replayed %v, %v", from, got, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestTheCopyOfTheNewestHeaderIsNotNeeded loses it, as in a wal that an older program has written.
+func TestTheCopyOfTheNewestHeaderIsNotNeeded(t *testing.T) {
+	t.Parallel()
+	for what, lose := range map[string]func(t *testing.T, fs *crashfs.FS, name string){
+		"removed":  func(_ *testing.T, fs *crashfs.FS, name string) { fs.Remove(name) },
+		"cut to 0": func(_ *testing.T, fs *crashfs.FS, name string) { fs.Truncate(name, 0) },
+		"torn":     func(t *testing.T, fs *crashfs.FS, name string) { patch(t, fs, name, 0, func(b []byte) { b[20]++ }) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			fs := exampleWal(t, Synced)
+			lose(t, fs, "/data/wal/newest")
+			got, replay := collect()
+			mustClose(t, mustOpen(t, smallConfig(fs), 0, replay))
+			if len(*got) != 8 {
+				t.Fatalf("%d entries", len(*got))
+			}
+			files := walFiles(t, fs)
+			fs.Remove(files[len(files)-1])
+			if _, err := recoverOnly(fs, 0, nil); err == nil {
+				t.Fatal("it was not made anew")
 			}
 		})
 	}

@@ -29,6 +29,8 @@
 //   - A group begins at a fresh block and no block is written twice, so a torn write harms only what was never acknowledged.
 //   - The header of a file is written when the file is put to use and everything before it is durable. It names the file before it and
 //     where that one ends: whatever lies behind that end, such as a cut group, is never read again.
+//   - A copy of that header, in the file `newest`, is durable before the first group: a newest file that has become zeros, or is gone, is
+//     not taken for one that was never used.
 //   - The header of a group names the newest group that was durable when it was written.
 //   - A group is bad if its header, table or entries do not match their CRC, or if it does not carry the file's salt and number, its own
 //     position and the next sequence. What an earlier life of the file left is therefore never taken for new.
@@ -40,7 +42,7 @@
 //     because the disk is full only makes Reserve return ErrFull.
 //
 // Damage to bytes that are no longer needed, before `from`, is logged and else ignored. One thing cannot be told from a wal that was
-// never longer: that its newest files were removed. Open returns ErrBeyond if `from` shows it.
+// never longer: that its newest files were removed, and `newest` too. Open returns ErrBeyond if `from` shows it.
 //
 // # Memory
 //

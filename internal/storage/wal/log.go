@@ -40,6 +40,7 @@ type Log struct {
 	writtenIn  uint64   // file it is in
 	writtenEnd int64    // where it ends
 	markBuf    []byte
+	newest     mediumFile // see newestNumber
 
 	mu         sync.Mutex // guards the fields below
 	err        error
@@ -382,7 +383,7 @@ func (l *Log) Close() error {
 			err = l.err
 		}
 		l.mu.Unlock()
-		if cerr := l.space.closeFiles(); err == nil {
+		if cerr := errors.Join(l.space.closeFiles(), l.newest.Close()); err == nil {
 			err = cerr
 		}
 	})

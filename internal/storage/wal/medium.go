@@ -14,10 +14,10 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
-// medium is where a wal's numbered files live: a folder today. Its methods are called one at a time, except that a file is removed by
+// medium is where a wal's numbered files live, and the one with newestNumber: a folder today. Its methods are called one at a time, except that a file is removed by
 // the keeper while others are read or written.
 type medium interface {
-	// list returns the numbers of all files, in order.
+	// list returns the numbers of all files but newestNumber, in order.
 	list() ([]uint64, error)
 	// create makes file number of size zero bytes, if that leaves floor bytes free on the disk. File and name are durable when it
 	// returns. Between writes it calls pause with how much is written and how long the last write took, and gives up if that
@@ -44,9 +44,12 @@ const fillBytes = 256 << 10
 // pauseFunc is called between the writes that fill a file: it may take its time, and says whether to stop.
 type pauseFunc func(done int64, took time.Duration) (stop bool)
 
+// neverPause is for who waits for the file.
+func neverPause(int64, time.Duration) bool { return false }
+
 var errStopped = errors.New("stopped")
 
-// folder is a medium of local files, `%020d.wal`.
+// folder is a medium of local files, `%020d.wal`, and `newest`.
 type folder struct {
 	fs     disk.FS
 	dir    string
@@ -56,10 +59,14 @@ type folder struct {
 
 const (
 	fileSuffix       = ".wal"
+	newestName       = "newest"
 	unfinishedSuffix = ".new" // of a file that is being made
 )
 
 func (d *folder) name(number uint64) string {
+	if number == newestNumber {
+		return d.fs.PathJoin(d.dir, newestName)
+	}
 	return d.fs.PathJoin(d.dir, fmt.Sprintf("%020d%s", number, fileSuffix))
 }
 
@@ -117,7 +124,7 @@ func (d *folder) discardUnfinished() error {
 		return fmt.Errorf("list wal folder %s: %w", d.dir, err)
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, fileSuffix+unfinishedSuffix) {
+		if strings.HasSuffix(name, fileSuffix+unfinishedSuffix) || name == newestName+unfinishedSuffix {
 			if err := d.fs.Remove(d.fs.PathJoin(d.dir, name)); err != nil {
 				return err
 			}

@@ -105,8 +105,11 @@ func start(cfg Config, m medium, r *recovery) (*Log, error) {
 	}
 	l.block = int64(max(minBlockBytes, first.f.Alignment()))
 	l.markBuf = alignedBuffer(l.block, l.block)
-	if err := l.writeFileHeader(first); err != nil {
+	if err := l.openNewest(); err != nil {
 		return nil, errors.Join(err, first.f.Close())
+	}
+	if err := l.writeFileHeader(first); err != nil {
+		return nil, errors.Join(err, first.f.Close(), l.newest.Close())
 	}
 	l.cfg.GroupBytes = int(max(l.block, min(int64(cfg.GroupBytes), cfg.FirstFileBytes/2)&^(l.block-1)))
 	l.takeOver(r, first)
@@ -132,10 +135,9 @@ func (l *Log) firstFile(r *recovery) (*file, error) {
 	if n := len(r.files); n > 0 {
 		number = r.files[n-1].number + 1
 	}
-	never := func(int64, time.Duration) bool { return false }
 	for size := l.cfg.FirstFileBytes; ; size = max(size/4&^(maxBlockBytes-1), minFileBytes) {
 		start := time.Now()
-		h, err := l.medium.create(number, size, 0 /* floor */, never)
+		h, err := l.medium.create(number, size, 0 /* floor */, neverPause)
 		if err == nil {
 			l.stats.FilesMade++
 			l.stats.FillTime += time.Since(start)

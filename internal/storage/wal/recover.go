@@ -27,8 +27,9 @@ type recovery struct {
 
 	readOnly bool // nothing is to be appended afterwards
 
-	files []*foundFile // in order of number
-	chain []*foundFile // those that hold groups from `from` on
+	newest fileHeader   // of the newest file that was put to use, as the file `newest` has it; zero if it says nothing
+	files  []*foundFile // in order of number
+	chain  []*foundFile // those that hold groups from `from` on
 
 	last    Sequence // newest group seen, where it is and where it ends
 	inFile  uint64
@@ -58,12 +59,15 @@ type fileState uint8
 const (
 	unused  fileState = iota // never put to use under its number
 	used                     // has a header
-	adopted                  // its header is damaged, but its first group says that it was in use
+	adopted                  // its header is damaged, but its first group or the file `newest` says that it was in use
 	foreign                  // not ours, or damaged beyond that: left alone
 )
 
 // openFiles reads the headers of all files.
 func (r *recovery) openFiles() error {
+	if err := r.readNewest(); err != nil {
+		return err
+	}
 	numbers, err := r.medium.list()
 	if err != nil {
 		return err
@@ -119,7 +123,7 @@ func (r *recovery) classify(x *foundFile) error {
 			return err
 		}
 		return r.damage(&CorruptError{
-			File: r.medium.name(x.number), Length: minBlockBytes, First: x.h.first, Reason: "the header was lost, but groups follow it",
+			File: r.medium.name(x.number), Length: minBlockBytes, First: x.h.first, Reason: "the file was in use and its header is gone",
 		})
 	}
 	adopt, err := r.adopt(x)
@@ -134,9 +138,13 @@ func (r *recovery) classify(x *foundFile) error {
 	})
 }
 
-// adopt looks for the first group of a file without a header. It always stands in the second block, where nothing that a client wrote
-// ever begins a block, and names the file's number; older contents of the file have lower ones.
+// adopt looks for what a file without a header was used for: the copy of its header, or its first group. That always stands in the second
+// block, where nothing that a client wrote ever begins a block, and names the file's number; older contents of the file have lower ones.
 func (r *recovery) adopt(x *foundFile) (bool, error) {
+	if x.number == r.newest.number {
+		x.state, x.h = adopted, r.newest
+		return true, nil
+	}
 	for block := int64(minBlockBytes); block <= maxBlockBytes && block+minBlockBytes <= x.size; block *= 2 {
 		b, err := r.read(x, block, groupHeaderBytes)
 		if err != nil {
@@ -154,7 +162,7 @@ func (r *recovery) adopt(x *foundFile) (bool, error) {
 // link finds the files that hold groups from `from` on, going back from the newest.
 func (r *recovery) link() error {
 	inUse := slices.DeleteFunc(slices.Clone(r.files), func(x *foundFile) bool { return x.state != used && x.state != adopted })
-	if err := r.short(inUse); err != nil || len(inUse) == 0 {
+	if err := r.behind(inUse); err != nil || len(inUse) == 0 {
 		return err
 	}
 	x := inUse[len(inUse)-1]
@@ -177,20 +185,32 @@ func (r *recovery) link() error {
 	return nil
 }
 
-// short looks for files that were cut to less than a header, behind those that are in use: no later file tells whether they were. One that
-// was never put to use is taken for damage too.
-func (r *recovery) short(inUse []*foundFile) error {
+// behind looks for files behind those in use that may have been too: one that was cut to less than a header, even if it was never put to
+// use, and one that is named by the file `newest` and is not there.
+func (r *recovery) behind(inUse []*foundFile) error {
+	last := uint64(0)
+	if n := len(inUse); n > 0 {
+		last = inUse[n-1].number
+	}
+	missing := r.newest.number > last
 	for _, x := range r.files {
-		if x.size < minBlockBytes && (len(inUse) == 0 || x.number > inUse[len(inUse)-1].number) {
-			err := r.damage(&CorruptError{
-				File: r.medium.name(x.number), Length: x.size, Reason: "the file was cut short; if it was in use, nothing says what it held",
-			})
-			if err != nil {
-				return err
-			}
+		if x.size >= minBlockBytes || x.number <= last {
+			continue
+		}
+		missing = missing && x.number != r.newest.number
+		err := r.damage(&CorruptError{
+			File: r.medium.name(x.number), Length: x.size, Reason: "the file was cut short; if it was in use, nothing says what it held",
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return nil
+	if !missing {
+		return nil
+	}
+	return r.damage(&CorruptError{
+		File: r.medium.name(r.newest.number), First: r.newest.first, Reason: "the file was in use and is missing",
+	})
 }
 
 // before is the file that holds the group before x's first.
@@ -212,23 +232,12 @@ func (r *recovery) run(ctx context.Context) error {
 	if err := r.link(); err != nil {
 		return err
 	}
-	if len(r.chain) == 0 {
-		if r.from > 0 {
-			r.last = r.from - 1
-		}
-		return nil
+	if err := r.scanChain(ctx); err != nil {
+		return err
 	}
-	first := r.chain[0]
-	r.last, r.inFile, r.end = first.h.first-1, first.h.prev, first.h.prevEnd
-	r.skipped = first.state == adopted
-	for _, x := range r.chain {
-		if x.h.first != r.last+1 {
-			r.skipped = true
-			r.last = x.h.first - 1
-		}
-		if err := r.scan(ctx, x); err != nil {
-			return err
-		}
+	if r.newestLost() {
+		// Nobody knows how many groups it had. Their numbers are not given again: a checkpoint may name one of them.
+		r.last = max(r.last, r.newest.first-1+Sequence(r.newest.size/minBlockBytes), r.from-1)
 	}
 	if r.from > r.last+1 {
 		if r.chain[len(r.chain)-1].h.flags&flagUnsynced == 0 {
@@ -244,9 +253,35 @@ func (r *recovery) run(ctx context.Context) error {
 	return r.syncAgain()
 }
 
+// scanChain goes through the files that hold groups from `from` on.
+func (r *recovery) scanChain(ctx context.Context) error {
+	if len(r.chain) == 0 {
+		r.last = r.from - 1
+		return nil
+	}
+	first := r.chain[0]
+	r.last, r.inFile, r.end = first.h.first-1, first.h.prev, first.h.prevEnd
+	r.skipped = first.state == adopted
+	for _, x := range r.chain {
+		if x.h.first != r.last+1 {
+			r.skipped = true
+			r.last = x.h.first - 1
+		}
+		if err := r.scan(ctx, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // syncAgain makes durable what was replayed: it may have been read from a cache that an earlier process never saw synced.
 func (r *recovery) syncAgain() error {
 	for _, x := range r.chain {
+		if x.state == adopted && x.number == r.newest.number {
+			if err := r.mend(x); err != nil {
+				return err
+			}
+		}
 		if err := x.f.SyncData(); err != nil {
 			return fmt.Errorf("sync %s: %w", r.medium.name(x.number), err)
 		}
@@ -319,7 +354,8 @@ type badGroup struct {
 func (r *recovery) scan(ctx context.Context, x *foundFile) error {
 	block := int64(x.h.block)
 	pos, want := block, x.h.first
-	for !x.endKnown || want <= x.endSeq {
+	// The next file's header may name more groups than end there: see newestLost.
+	for !x.endKnown || want <= x.endSeq && pos != x.endPos {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}

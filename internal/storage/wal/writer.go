@@ -211,6 +211,7 @@ func (l *Log) putToUse(f, left *file) error {
 	return nil
 }
 
+// writeFileHeader writes the header of a file that is put to use, and its copy.
 func (l *Log) writeFileHeader(f *file) error {
 	h := fileHeader{
 		block: uint32(l.block), number: f.number, salt: f.salt, first: f.first, prev: l.writtenIn, prevEnd: l.writtenEnd, size: f.size,
@@ -220,12 +221,14 @@ func (l *Log) writeFileHeader(f *file) error {
 	}
 	clear(l.markBuf)
 	h.encode(l.markBuf)
-	_, err := f.f.WriteAt(l.markBuf, 0)
-	if err == nil && l.cfg.Mode != Synced {
-		err = f.f.SyncData()
-	}
-	if err != nil {
-		return fmt.Errorf("write header of %s: %w", l.medium.name(f.number), err)
+	for _, to := range []mediumFile{f.f, l.newest} { // one after the other: the copy proves that the header was durable
+		_, err := to.WriteAt(l.markBuf, 0)
+		if err == nil && l.cfg.Mode != Synced {
+			err = to.SyncData()
+		}
+		if err != nil {
+			return fmt.Errorf("write header of %s: %w", l.medium.name(f.number), err)
+		}
 	}
 	return nil
 }
