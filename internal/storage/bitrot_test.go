@@ -377,8 +377,12 @@ func TestEveryFileCutShortOrZeroed(t *testing.T) {
 				}})
 			}
 		}
-		for _, block := range []int64{512, 4096, 65536} {
-			for at := int64(0); at < f.size; at += block {
+		for _, block := range []int64{512, 4096, 65536, 0} {
+			step := block
+			if block == 0 { // all from there on
+				block, step = whole.Size(), 4096
+			}
+			for at := int64(0); at < f.size; at += step {
 				harms = append(harms, harm{fmt.Sprintf("%d bytes of %s zeroed at %d", block, f.path, at), func(fs *crashfs.FS) {
 					overwrite(t, fs, f.path, at, func(b []byte) { clear(b[:min(int64(len(b)), block)]) })
 				}})

@@ -373,6 +373,39 @@ func TestANewestFileThatIsLostIsFound(t *testing.T) {
 	}
 }
 
+// TestALostEndIsFound loses the newest groups, from each of them on, once a mark has said that they were durable.
+func TestALostEndIsFound(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []AckMode{Synced, UnsafeWritten} {
+		fs := newFS(t)
+		cfg := smallConfig(fs)
+		cfg.Mode = mode
+		l := mustOpen(t, cfg, 0, nil)
+		for i := range 5 {
+			put(t, l, entryOf(i, fmt.Sprint(i)))
+		}
+		mustClose(t, l)
+		name := walFiles(t, fs)[0]
+		for lost := Sequence(5); lost > 0; lost-- {
+			patch(t, fs, name, int64(lost)*minBlockBytes, func(b []byte) { clear(b) })
+			var damage []*CorruptError
+			got, err := recoverOnly(fs, 0, func(e *CorruptError) error { damage = append(damage, e); return nil })
+			if err != nil || len(got) != int(lost)-1 {
+				t.Fatalf("%d entries came back, %v", len(got), err)
+			}
+			if len(damage) != 1 || damage[0].First != lost || damage[0].Last != 5 || damage[0].Offset+damage[0].Length != 6*minBlockBytes {
+				t.Fatalf("without the groups from %d on: %v", lost, damage)
+			}
+			cfg.FS, cfg.OnDamage = fs.CrashImageKeeping(nil, 100), func(*CorruptError) error { return nil }
+			l := mustOpen(t, cfg, 0, nil)
+			if seq := put(t, l, entryOf(9, "goes on")); seq != 6 {
+				t.Fatalf("the next group is %d", seq)
+			}
+			mustClose(t, l)
+		}
+	}
+}
+
 // TestTheCopyOfTheNewestHeaderIsNotNeeded loses it, as in a wal that an older program has written.
 func TestTheCopyOfTheNewestHeaderIsNotNeeded(t *testing.T) {
 	t.Parallel()

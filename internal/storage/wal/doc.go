@@ -9,8 +9,8 @@
 //
 // Reserve grants room before offsets are assigned: a full wal or disk refuses the append and has changed nothing. Append copies the
 // entry into the filling commit group under a short lock. The writer writes one group at a time; what was appended meanwhile is the
-// next one, so groups grow with the load and no timer holds a lone producer back. After a few idle milliseconds the writer adds a mark,
-// an empty group.
+// next one, so groups grow with the load and no timer holds a lone producer back. After a few idle milliseconds the writer leaves
+// a mark in the file `newest`.
 //
 // # Files
 //
@@ -34,8 +34,8 @@
 //   - The header of a group names the newest group that was durable when it was written.
 //   - A group is bad if its header, table or entries do not match their CRC, or if it does not carry the file's salt and number, its own
 //     position and the next sequence. What an earlier life of the file left is therefore never taken for new.
-//   - A bad group that something later proves to have been durable is damage: a later group or mark in the same file whose header says
-//     so, or the header of a later file. Without a proof it is the torn end and is cut. With IdleMark at its default the newest group
+//   - A bad group that something later proves to have been durable is damage: a later group in the same file whose header says so,
+//     the header of a later file, or the mark. Without a proof it is the torn end and is cut. With IdleMark at its default the newest group
 //     lacks a proof for some milliseconds; a clean Close always leaves one.
 //   - What was replayed is synced again, and the header of the new file is durable, before Open returns.
 //   - A group that cannot be written ends the wal: nothing is retried, nothing later is acknowledged. That a file cannot be prepared

@@ -24,8 +24,6 @@ const (
 	minBlockBytes = 4096
 	maxBlockBytes = 64 << 10
 
-	flagMark = 1 << 0 // of a group: it has no entries
-
 	flagUnsynced = 1 << 0 // of a file: its groups were acknowledged before they were synced
 )
 
@@ -81,6 +79,29 @@ func decodeFileHeader(b []byte) (fileHeader, error) {
 		return fileHeader{}, errNoHeader
 	}
 	return h, nil
+}
+
+// mark is what the file `newest` holds behind its copy of a file header: all groups of that file up to seq were durable.
+type mark struct {
+	seq Sequence
+	end int64 // where that group ends
+}
+
+const markBytes = fileHeaderBytes + 20 // with the header
+
+// encode puts m behind the header in b.
+func (m mark) encode(b []byte) {
+	le.PutUint64(b[fileHeaderBytes:], uint64(m.seq))
+	le.PutUint64(b[fileHeaderBytes+8:], uint64(m.end))
+	le.PutUint32(b[fileHeaderBytes+16:], crcOf(b[:fileHeaderBytes+16]))
+}
+
+// decodeMark reads the mark behind a header; a zero one if there is none.
+func decodeMark(b []byte) mark {
+	if len(b) < markBytes || le.Uint32(b[fileHeaderBytes+16:]) != crcOf(b[:fileHeaderBytes+16]) {
+		return mark{}
+	}
+	return mark{Sequence(le.Uint64(b[fileHeaderBytes:])), int64(le.Uint64(b[fileHeaderBytes+8:]))}
 }
 
 func validBlock(b uint32) bool {

@@ -36,16 +36,17 @@ type Log struct {
 	synced     Sequence // newest group on stable storage, where it is and where it ends
 	syncedFile uint64
 	syncedEnd  int64
-	written    Sequence // newest group written
-	writtenIn  uint64   // file it is in
-	writtenEnd int64    // where it ends
-	markBuf    []byte
+	written    Sequence   // newest group written
+	writtenIn  uint64     // file it is in
+	writtenEnd int64      // where it ends
+	headerBuf  []byte     // what newest holds
 	newest     mediumFile // see newestNumber
 
 	mu         sync.Mutex // guards the fields below
 	err        error
 	closed     bool
 	writerIdle bool
+	markOwed   bool // the newest group has no mark yet
 	filling    *group
 	queue      []*group // sealed, not yet written
 	free       []*group

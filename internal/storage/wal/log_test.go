@@ -369,7 +369,7 @@ func TestPendingBytesHoldReservationsBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := smallConfig(newFS(t))
-		cfg.PendingBytes = 3 * 2 * minBlockBytes
+		cfg.PendingBytes = 3 * minBlockBytes
 		l := mustOpen(t, cfg, 0, nil)
 		defer mustClose(t, l)
 		var held []Reservation

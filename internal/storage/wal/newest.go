@@ -12,6 +12,8 @@ import (
 // once that header is durable and before the file's first group, so a file that is named there and has no header has lost it. Without
 // the copy a newest file that became zeros would be taken for one that was prepared and never used.
 //
+// Behind it stands the mark: see writeMark.
+//
 // It is evidence and no more: a copy that is not whole says nothing, be it of a wal that an older program wrote or because power failed
 // while it was written.
 const newestNumber = 0
@@ -51,7 +53,7 @@ func (r *recovery) readNewest() error {
 		return fmt.Errorf("read %s: %w", r.medium.name(newestNumber), err)
 	}
 	if h, err := decodeFileHeader(b[:n]); err == nil {
-		r.newest = h
+		r.newest, r.mark = h, decodeMark(b[:n])
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/disk"
 )
 
-// minFileBytes is the smallest file: a header, some groups and a mark.
+// minFileBytes is the smallest file: a header and some groups.
 const minFileBytes = 16 * minBlockBytes
 
 // withDefaults fills in what is zero and clamps what does not fit together.
@@ -104,7 +104,7 @@ func start(cfg Config, m medium, r *recovery) (*Log, error) {
 		return nil, err
 	}
 	l.block = int64(max(minBlockBytes, first.f.Alignment()))
-	l.markBuf = alignedBuffer(l.block, l.block)
+	l.headerBuf = alignedBuffer(l.block, l.block)
 	if err := l.openNewest(); err != nil {
 		return nil, errors.Join(err, first.f.Close())
 	}

@@ -28,6 +28,7 @@ type recovery struct {
 	readOnly bool // nothing is to be appended afterwards
 
 	newest fileHeader   // of the newest file that was put to use, as the file `newest` has it; zero if it says nothing
+	mark   mark         // in the same place
 	files  []*foundFile // in order of number
 	chain  []*foundFile // those that hold groups from `from` on
 
@@ -493,6 +494,11 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 	if err != nil {
 		return 0, 0, err
 	}
+	endSeq, endPos := x.endSeq, x.endPos
+	if !x.endKnown && x.number == r.newest.number {
+		endSeq, endPos = r.mark.seq, r.mark.end
+		proven = proven || want <= endSeq
+	}
 	if !x.endKnown && !proven || plant.On(plant.DamageIsTorn) {
 		if at != 0 || bad.reason != "" && bad.header {
 			r.logger.Info("cut the torn end of the wal", "file", r.medium.name(x.number), "offset", pos, "group", want, "reason", bad.reason)
@@ -512,9 +518,9 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 			}
 		}
 	case at == 0: // nothing whole follows in this file
-		next = x.endSeq + 1
-		e.Last = x.endSeq
-		e.Length = max(0, x.endPos-pos)
+		next = endSeq + 1
+		e.Last = endSeq
+		e.Length = max(0, endPos-pos)
 	default:
 		e.Last = next - 1
 	}
@@ -534,7 +540,7 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 		}
 	}
 	if at == 0 {
-		at = max(x.endPos, pos)
+		at = max(endPos, pos)
 		r.seen(x, next-1, at)
 		r.skipped = true
 		return 0, 0, nil

@@ -26,7 +26,7 @@ type file struct {
 //	max(0, R1-M) + max(0, R2-M) + ...
 //
 // (if a group fits nowhere, each file was filled beyond Ri-M), and also every sequence whose sizes sum up to at most the largest Ri. A
-// reservation is granted while the sum of what is granted and not placed stays below one of these. Each entry is charged for a group of its own and a mark behind it, which is the most that it can need.
+// reservation is granted while the sum of what is granted and not placed stays below one of these. Each entry is charged for a group of its own, which is the most that it can need.
 type space struct {
 	groupBytes int64
 	fileBytes  int64
@@ -50,7 +50,6 @@ type space struct {
 	unplaced int64   // bytes granted or appended that have no place yet
 	pending  int64   // unplaced, and being written
 	big      []int64 // charges above groupBytes that have no place yet
-	markOwed bool    // the newest group has no mark yet; room for one is kept
 
 	waiters      []*waiter
 	noSpaceUntil time.Time // when the disk may be tried again
@@ -103,8 +102,8 @@ func (r *Reservation) Cancel() {
 	*r = Reservation{}
 }
 
-// entryCharge is the most room that an entry needs: a group of its own and a mark.
-func entryCharge(bytes int, block int64) int64 { return groupSize(int64(bytes), 1, block) + block }
+// entryCharge is the most room that an entry needs: a group of its own.
+func entryCharge(bytes int, block int64) int64 { return groupSize(int64(bytes), 1, block) }
 
 // Reserve takes room for one entry of the given payload size, before anything is changed that the entry will tell of.
 //
@@ -260,13 +259,6 @@ func (s *space) usable(m int64) (sum, most int64) {
 	return sum, most
 }
 
-func (s *space) owed() int64 {
-	if s.markOwed {
-		return s.block
-	}
-	return 0
-}
-
 // grantable reports whether charge may be granted now.
 func (s *space) grantable(charge int64, carry bool) bool {
 	return (s.pending == 0 || s.pending+charge <= s.maxPending) && !s.lacksRoom(charge, carry)
@@ -274,7 +266,7 @@ func (s *space) grantable(charge int64, carry bool) bool {
 
 // lacksRoom reports whether the files at hand may not hold charge beside what is granted.
 func (s *space) lacksRoom(charge int64, carry bool) bool {
-	need := charge + s.unplaced + s.owed()
+	need := charge + s.unplaced
 	if !carry && !s.canExtend(s.fileBytes) {
 		need += s.headroom()
 	}
@@ -333,18 +325,15 @@ func (s *space) dropBig(charge int64) {
 // grow accounts for a filling group that becomes size bytes.
 func (s *space) grow(g *group, size int64) {
 	delta := size - g.size
-	if g.size == 0 {
-		delta += s.block // its mark
-	}
 	s.unplaced += delta
 	s.pending += delta
 	if size > s.groupBytes {
-		s.big = append(s.big, size+s.block)
+		s.big = append(s.big, size)
 	}
 	g.size = size
 }
 
-// place finds the place of a group or mark with the given sequence. If that puts another file to use, left is the one before it, and
+// place finds the place of a group with the given sequence. If that puts another file to use, left is the one before it, and
 // the caller closes it and calls hasLeft. ok is false if there is no room at all.
 func (s *space) place(size int64, seq Sequence) (f *file, pos int64, left *file, ok bool) {
 	if s.pos+size > s.cur.size {

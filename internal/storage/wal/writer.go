@@ -51,7 +51,7 @@ func (l *Log) nextGroup(idle *time.Timer) (*group, bool) {
 			l.beginLocked(g.seq + 1)
 			l.mu.Unlock()
 			return g, true
-		case l.closed && !l.space.markOwed:
+		case l.closed && !l.markOwed:
 			l.mu.Unlock()
 			return nil, false
 		case l.closed || marked:
@@ -59,7 +59,7 @@ func (l *Log) nextGroup(idle *time.Timer) (*group, bool) {
 			return nil, true
 		}
 		l.writerIdle = true
-		owed := l.space.markOwed
+		owed := l.markOwed
 		l.mu.Unlock()
 		if !owed {
 			<-l.wakeW
@@ -85,7 +85,7 @@ func (l *Log) writeGroup(g *group) error {
 	if err != nil {
 		return err
 	}
-	l.headerOf(f, g.seq, pos, 0, g.end-groupHeaderBytes, len(g.runs), crcOf(table)).encode(g.buf)
+	l.headerOf(f, g.seq, pos, g.end-groupHeaderBytes, len(g.runs), crcOf(table)).encode(g.buf)
 	if plant.On(plant.AckEarly) {
 		l.acknowledgeEarly(g)
 	}
@@ -110,7 +110,7 @@ func (l *Log) writeGroup(g *group) error {
 	l.stats.Bodies += uint64(len(g.bodies))
 	l.stats.GroupBytes += uint64(g.size)
 	l.stats.WriteTime += took
-	l.space.pending -= g.size + l.block
+	l.space.pending -= g.size
 	var waiting chan struct{}
 	if l.cfg.Mode != UnsafeMemory {
 		waiting = l.waits[seq]
@@ -153,9 +153,9 @@ func (l *Log) noteSynced() {
 	l.synced, l.syncedFile, l.syncedEnd = l.written, l.writtenIn, l.writtenEnd
 }
 
-func (l *Log) headerOf(f *file, seq Sequence, pos int64, flags uint32, body int64, runs int, tableCRC uint32) groupHeader {
+func (l *Log) headerOf(f *file, seq Sequence, pos, body int64, runs int, tableCRC uint32) groupHeader {
 	return groupHeader{
-		flags: flags, salt: f.salt, number: f.number, seq: seq, pos: pos,
+		salt: f.salt, number: f.number, seq: seq, pos: pos,
 		durable: l.synced, durFile: l.syncedFile, durEnd: l.syncedEnd,
 		body: body, runs: uint32(runs), tableCRC: tableCRC,
 	}
@@ -167,9 +167,9 @@ func (l *Log) placeGroup(g *group) (*file, int64, error) {
 		l.mu.Lock()
 		f, pos, left, ok := l.space.place(g.size, g.seq)
 		if ok {
-			l.space.unplaced -= g.size + l.block
-			l.space.dropBig(g.size + l.block)
-			l.space.markOwed = true
+			l.space.unplaced -= g.size
+			l.space.dropBig(g.size)
+			l.markOwed = true
 		}
 		err := l.err
 		l.mu.Unlock()
@@ -219,57 +219,47 @@ func (l *Log) writeFileHeader(f *file) error {
 	if l.cfg.Mode != Synced {
 		h.flags = flagUnsynced
 	}
-	clear(l.markBuf)
-	h.encode(l.markBuf)
+	clear(l.headerBuf)
+	h.encode(l.headerBuf)
 	for _, to := range []mediumFile{f.f, l.newest} { // one after the other: the copy proves that the header was durable
-		_, err := to.WriteAt(l.markBuf, 0)
-		if err == nil && l.cfg.Mode != Synced {
-			err = to.SyncData()
-		}
-		if err != nil {
+		if err := l.writeHeaderBuf(to); err != nil {
 			return fmt.Errorf("write header of %s: %w", l.medium.name(f.number), err)
 		}
 	}
 	return nil
 }
 
-// writeMark writes an empty group, which proves that all before it was durable: a damaged group before it is then known to be damage,
-// and not the torn end of what was being written.
+func (l *Log) writeHeaderBuf(to mediumFile) error {
+	_, err := to.WriteAt(l.headerBuf, 0)
+	if err == nil && l.cfg.Mode != Synced {
+		err = to.SyncData()
+	}
+	return err
+}
+
+// writeMark says in the file `newest` that all groups so far were durable: a damaged one is then known to be damage, and not the torn end
+// of what was being written.
 func (l *Log) writeMark() error {
 	l.mu.Lock()
 	if len(l.queue) > 0 || len(l.filling.runs) > 0 {
 		l.mu.Unlock()
 		return nil // no longer idle: the next group is as good a proof
 	}
-	seq := l.filling.seq
-	f, pos, left, ok := l.space.place(l.block, seq)
-	l.space.markOwed = false
-	if !ok {
-		l.mu.Unlock()
-		return nil // room is kept for it; without it the next group or file header is the proof
-	}
-	l.filling.seq++
+	l.markOwed = false
+	f := l.space.cur
 	l.mu.Unlock()
-	if err := l.putToUse(f, left); err != nil {
-		return err
-	}
+	start := time.Now()
 	if l.cfg.Mode != Synced {
 		if err := f.f.SyncData(); err != nil {
 			return fmt.Errorf("sync %s: %w", l.medium.name(f.number), err)
 		}
 		l.noteSynced()
 	}
-	clear(l.markBuf)
-	l.headerOf(f, seq, pos, flagMark, 0, 0, 0).encode(l.markBuf)
-	start := time.Now()
-	if _, err := f.f.WriteAt(l.markBuf, pos); err != nil {
-		return fmt.Errorf("write mark %d to %s at %d: %w", seq, l.medium.name(f.number), pos, err)
+	mark{l.synced, l.syncedEnd}.encode(l.headerBuf)
+	if err := l.writeHeaderBuf(l.newest); err != nil {
+		return fmt.Errorf("write mark of group %d: %w", l.synced, err)
 	}
 	took := time.Since(start)
-	l.noteWritten(f, seq, pos+l.block)
-	if l.cfg.Mode != UnsafeMemory { // there it moves when committers have been told
-		l.durable.Store(uint64(seq))
-	}
 	l.mu.Lock()
 	l.stats.Marks++
 	l.stats.WriteTime += took
