@@ -333,7 +333,7 @@ func (p *Partition) clearFolder(dir string) error {
 }
 
 // carryRagged puts the bytes after the segment's last aligned position into the wal, if a checkpoint counts on them: the next
-// write rewrites their block in place, and a power loss in the middle of it may leave anything there.
+// write rewrites their block in place, as a cut of the file there does, and a power loss in the middle of it may leave anything there.
 func (p *Partition) carryRagged(s *segmentRef) error {
 	if !p.covered || plant.On(plant.NoCarry) {
 		return nil
@@ -360,6 +360,7 @@ func (p *Partition) carryRagged(s *segmentRef) error {
 		}
 	}
 	p.covered = false
+	p.markChanged() // the next checkpoint covers it again, and may let go of what was carried
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -51,7 +52,7 @@ func ScrubFolder(ctx context.Context, o FolderScrub) error {
 		return err
 	}
 	defer func() { _ = e.abandon() }() // nothing was written through it
-	f := &folderScrub{FolderScrub: o, e: e, checkpoint: c, ragged: map[*Partition]bool{}}
+	f := &folderScrub{FolderScrub: o, e: e, checkpoint: c, ragged: map[*Partition][]byte{}}
 	if err := f.wal(ctx); err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ type folderScrub struct {
 	FolderScrub
 	e          *Engine
 	checkpoint *checkpointFile
-	ragged     map[*Partition]bool // the wal has the last block of its active segment
+	ragged     map[*Partition][]byte // ends of active segments that the wal or the checkpoint has
 }
 
 // openFolder makes an engine of what the checkpoint lists. It has no wal and no goroutines.
@@ -111,7 +112,7 @@ func openFolder(o FolderScrub, c *checkpointFile) (*Engine, error) {
 func (f *folderScrub) wal(ctx context.Context) error {
 	for i := range f.checkpoint.Partitions {
 		if rec := &f.checkpoint.Partitions[i]; len(rec.Ragged) > 0 {
-			f.ragged[f.e.partitions[rec.ID]] = true
+			f.keepRagged(f.e.partitions[rec.ID], rec.RaggedPos, rec.Ragged)
 		}
 	}
 	cfg := wal.Config{FS: f.FS, Dir: f.e.path(walFolder), OnDamage: func(c *wal.CorruptError) error { f.walDamage(c); return nil }}
@@ -127,7 +128,7 @@ func (f *folderScrub) wal(ctx context.Context) error {
 			}
 		}
 		if p := f.e.partitions[entry.Partition]; p != nil && entry.Kind == wal.Carry && len(entry.Data) > 0 && entry.Data[0] == carryRagged {
-			f.ragged[p] = true
+			return f.carried(p, entry.Data[1:])
 		}
 		return nil
 	})
@@ -136,6 +137,22 @@ func (f *folderScrub) wal(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// carried keeps the ragged end of a segment that the wal has.
+func (f *folderScrub) carried(p *Partition, data []byte) error {
+	first, pos, ragged, err := parseRagged(data)
+	if err == nil && first == p.segments[p.flushing].base {
+		f.keepRagged(p, pos, ragged)
+	}
+	return err
+}
+
+// keepRagged keeps the ragged end that the next start will give an active segment.
+func (f *folderScrub) keepRagged(p *Partition, pos int64, ragged []byte) {
+	if seg := p.segments[p.flushing].seg; seg != nil && pos+int64(len(ragged)) == seg.Size() { // else it is of an earlier state
+		f.ragged[p] = bytes.Clone(ragged)
+	}
 }
 
 // body checks the body of an entry that the next start will replay. p is nil if the checkpoint does not know the partition.
@@ -204,7 +221,7 @@ func (f *folderScrub) walDamage(c *wal.CorruptError) {
 func (f *folderScrub) segments(ctx context.Context) error {
 	s := scrub{
 		e: f.e, o: f.ScrubOptions, mend: f.Repair, mendActive: true, logLater: true,
-		skipRagged: func(p *Partition) bool { return f.ragged[p] },
+		ragged: f.ragged,
 	}
 	total := int64(0)
 	for _, p := range f.partitions() {

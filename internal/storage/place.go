@@ -119,9 +119,13 @@ func (p *Partition) makeRoom() error {
 	}
 	err := p.openForWrite(s)
 	if err == nil {
+		err = p.carryRagged(s) // what an earlier life left behind the segment's end is cut off first
+	}
+	if err == nil {
 		err = p.e.checkRoom(to - max(s.seg.Room(), s.seg.Size()))
 	}
 	if err == nil {
+		p.unsynced = true
 		err = s.seg.Reserve(to)
 	}
 	switch {
@@ -149,10 +153,17 @@ func (p *Partition) trimRoom() error {
 
 // trimRoomHeld is trimRoom with p.flushMu held.
 func (p *Partition) trimRoomHeld() error {
-	if seg := p.flushedSegment(); seg != nil {
-		return seg.TrimRoom()
+	p.mu.Lock()
+	s := p.segments[p.flushing]
+	p.mu.Unlock()
+	if s.seg == nil || s.seg.Room() == 0 {
+		return nil
 	}
-	return nil
+	if err := p.carryRagged(s); err != nil {
+		return fmt.Errorf("give back room of %v: %w", p, err)
+	}
+	p.unsynced = true
+	return s.seg.TrimRoom()
 }
 
 // writeBodies is the wal's: it makes the bodies of a group durable, with one write and one sync for each segment. What lies between two bodies

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -319,6 +320,37 @@ func TestBodiesBehindADamagedEntryAreFound(t *testing.T) {
 	s.check(1)
 }
 
+// A scrub of a folder takes the end of a segment that is in the wal from there, and checks what lies before it in the same block.
+func TestDamageBesideAnEndThatIsInTheWALIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newPlacing(t)
+	s.append(s.p, 9_000, 700)
+	s.settle()
+	s.checkFlushed()
+	if err := s.e.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.append(s.p, 9_000)
+	s.settle()
+	s.checkFlushed() // which puts the end of what the checkpoint counts on into the wal
+	kill(s.e)
+	scrub := func() (found []Damage) {
+		err := ScrubFolder(t.Context(), FolderScrub{FS: s.fs, Dir: testDir, ScrubOptions: ScrubOptions{Report: func(d Damage) { found = append(found, d) }}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	overwrite(t, s.fs, firstLog, 9_500, func(b []byte) { b[0] ^= 4 })
+	if found := scrub(); len(found) != 0 {
+		t.Errorf("named, though the next start takes it from the wal: %+v", found)
+	}
+	overwrite(t, s.fs, firstLog, 5_000, func(b []byte) { b[0] ^= 4 })
+	if found := scrub(); len(found) != 1 || found[0].File != firstLog {
+		t.Errorf("damage named: %+v", found)
+	}
+}
+
 // Of a topic that the metadata does not know, whole batches are set aside.
 func TestABodyOfAnUnknownTopicIsSetAside(t *testing.T) {
 	t.Parallel()
@@ -356,6 +388,61 @@ func TestRoomIsGivenBack(t *testing.T) {
 	closeEngine(t, s.e)
 	if info := readFile(t, s.fs, firstLog); int64(len(info)) != s.p.segments[0].seg.Size() {
 		t.Errorf("the log has %d bytes", len(info))
+	}
+}
+
+// A file that is cut where its records end, in the middle of a block, is rewritten in that block, and a power loss may leave anything there: so
+// whatever of it a checkpoint counts on is in the wal by then.
+func TestABlockThatIsCutIsInTheWAL(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]func(s *placing){
+		"for room": func(s *placing) {
+			s.add(50_000)
+			if err := s.p.carryNow(); err != nil { // the body, which lies behind the records, is not needed any more
+				s.t.Fatal(err)
+			}
+			if err := s.e.Checkpoint(s.t.Context()); err != nil {
+				s.t.Fatal(err)
+			}
+			s.reopen()
+			s.makeRoom(s.p)
+		},
+		"when room is given back": func(s *placing) {
+			if err := s.p.trimRoom(); err != nil {
+				s.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newPlacing(t)
+			s.fs.SetFragile(func(path string) bool { return path == firstLog })
+			s.add(700)
+			s.checkFlushed()
+			if err := s.e.Checkpoint(t.Context()); err != nil { // it counts on the first block
+				t.Fatal(err)
+			}
+			var images []*crashfs.FS
+			s.fs.SetHook(func(op crashfs.Op) {
+				if op.Kind == crashfs.OpResize && op.Path == firstLog {
+					for seed := range uint64(20) {
+						images = append(images, s.fs.CrashImageKeeping(rand.New(rand.NewPCG(seed, 1)), 50))
+					}
+				}
+			})
+			cut(s)
+			s.fs.SetHook(nil)
+			if len(images) == 0 {
+				t.Fatal("nothing was cut")
+			}
+			for _, image := range images {
+				found := *s
+				found.fs, found.cfg.FS, found.e = image, image, nil
+				found.reopen()
+				found.check()
+				kill(found.e)
+			}
+		})
 	}
 }
 

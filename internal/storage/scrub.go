@@ -53,7 +53,7 @@ type scrub struct {
 	o          ScrubOptions
 	mend       bool                  // files that can be made anew
 	mendActive bool                  // those of active segments too: nobody writes
-	skipRagged func(*Partition) bool // leave the last block of the active segment out; nil = no
+	ragged     map[*Partition][]byte // ends of active segments which the wal or the checkpoint has; those in the files may be torn
 	logLater   bool                  // damage in logs is reported by the caller
 	began      time.Time
 	read       int64 // bytes since began
@@ -138,8 +138,12 @@ func (s *scrub) segment(ctx context.Context, p *Partition, ref *segmentRef, seg 
 	before := slices.Clone(p.damage)
 	p.mu.Unlock()
 	var inLog, beside []segment.DamageError
+	var ragged []byte
+	if !seg.Sealed() {
+		ragged = s.ragged[p]
+	}
 	err := seg.Verify(ctx, segment.VerifyOptions{
-		Pace: s.pace, SkipRagged: s.skipRagged != nil && s.skipRagged(p),
+		Pace: s.pace, Ragged: ragged,
 		Report: func(d segment.DamageError) {
 			if d.File == seg.Path() {
 				inLog = append(inLog, d)

@@ -22,7 +22,7 @@ import (
 type span struct{ from, to int64 }
 
 // Reserve takes room on the disk for bodies up to position to, in a file whose name is durable. It does nothing while bodies that an earlier
-// life left stand beyond Size(). For the goroutine that writes.
+// life left stand beyond Size(), and cuts off what else it left there, which Sync makes good. For the goroutine that writes.
 //
 // Errors: errors.ErrUnsupported where bodies can not be had, a full disk (disk.IsNoSpace), and others of the file system, after which the
 // segment refuses further writes.
@@ -163,11 +163,13 @@ func (s *Segment) SyncBodies() error {
 	return nil
 }
 
-// TrimRoom gives back the room beyond the end, if there is any and nothing is placed in it. For the goroutine that writes.
+// TrimRoom gives back the room beyond the end, if there is any and nothing is placed in it. File systems write the block in which the log ends
+// again then, which Sync makes good. For the goroutine that writes.
 func (s *Segment) TrimRoom() error {
 	if s.Room() == 0 {
 		return nil
 	}
+	s.writing.dirty = true
 	return s.trimRoom()
 }
 

@@ -13,8 +13,8 @@ type VerifyOptions struct {
 	Report func(DamageError)
 	// Pace is called before n bytes are read, and may wait. An error ends Verify, which returns it. It may be nil.
 	Pace func(ctx context.Context, n int64) error
-	// SkipRagged leaves out what a power loss may have torn in an active segment's last block: its bytes are in the wal.
-	SkipRagged bool
+	// Ragged stands in for the last bytes of an active segment's log, whose block in the file a power loss may have torn: see RestoreRagged.
+	Ragged []byte
 }
 
 // Verify reads everything that the last Sync covered, from the disk and not from the page cache where that can be told apart, and
@@ -64,20 +64,19 @@ func (s *Segment) verifyLedger(l *ledger, report func(DamageError)) error {
 // verifyLog checks every block. The one at the end may have grown since st was taken; its CRC is that of st's part of it.
 func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, o VerifyOptions) error {
 	im := image{size: st.Size, blockCRC: st.BlockCRC}
-	end := st.Size
-	if o.SkipRagged && !st.Sealed {
-		end -= end % BlockSize
-	}
+	inFile := st.Size - int64(len(o.Ragged))
 	full := s.o.Files.blockBuffer()
 	defer s.o.Files.recycle(full)
 	runs := damageRuns{report: o.Report}
 	defer runs.flush()
-	for pos := int64(0); pos < end; pos += BlockSize {
-		buf := full[:min(BlockSize, end-pos)]
+	for pos := int64(0); pos < st.Size; pos += BlockSize {
+		buf := full[:min(BlockSize, st.Size-pos)]
 		if err := o.Pace(ctx, int64(len(buf))); err != nil {
 			return err
 		}
-		err := s.verifyBlock(f, im, buf, pos)
+		read := min(int64(len(buf)), inFile-pos)
+		copy(buf[read:], o.Ragged)
+		err := s.verifyBlock(f, im, buf, read, pos)
 		if d := asDamage(err); d != nil {
 			runs.add(*d)
 		} else if err != nil {
@@ -94,13 +93,13 @@ func (s *Segment) verifyLog(ctx context.Context, f disk.DirectFile, st State, o 
 	return nil
 }
 
-// verifyBlock reads the block at pos into buf and checks it.
-func (s *Segment) verifyBlock(f disk.DirectFile, im image, buf []byte, pos int64) error {
+// verifyBlock reads the first n bytes of the block at pos into buf, which has the others, and checks it.
+func (s *Segment) verifyBlock(f disk.DirectFile, im image, buf []byte, n, pos int64) error {
 	crcs, err := s.blockCRCs(im, pos/BlockSize, pos/BlockSize+1)
 	if err != nil {
 		return err
 	}
-	if err := readFull(f, buf, pos); err != nil {
+	if err := readFull(f, buf[:n], pos); err != nil {
 		return s.readDamage(logSuffix, pos, int64(len(buf)), err)
 	}
 	return s.checkBlock(buf, pos/BlockSize, crcs)

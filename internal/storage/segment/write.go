@@ -556,6 +556,7 @@ func (s *Segment) trim() error {
 			return err
 		}
 		s.writing.listed = false
+		s.writing.dirty = true // the block in which the log ends is written again
 	}
 	s.writing.trimmed = true
 	return nil
@@ -596,10 +597,10 @@ func (s *Segment) Seal() error {
 
 // finish syncs everything and adds the footer.
 func (s *Segment) finish(st State) error {
-	if err := s.sync(); err != nil {
+	if err := s.trimRoom(); err != nil {
 		return err
 	}
-	if err := s.trimRoom(); err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
 	_, end := s.side.pending()

@@ -294,17 +294,21 @@ func (d *directFile) Size() (int64, error) {
 // Allocate is Preallocate.
 func (d *directFile) Allocate(off, n int64) error { return d.Preallocate(off, n) }
 
-// TrimRoom gives back pages beyond the end.
+// TrimRoom gives back pages beyond the end. As a real file system it does so by cutting the file where it ends, which writes the page there again.
 func (d *directFile) TrimRoom() error {
-	d.fs.mu.Lock()
-	defer d.fs.mu.Unlock()
-	d.n.own()
-	for i := int((d.n.size + pageBytes - 1) / pageBytes); i < len(d.n.table); i++ {
-		if d.n.dirty[i] == nil {
-			d.n.table[i] = nil
+	return d.fs.change(Op{Kind: OpResize, Path: d.name, Offset: d.n.size}, func() error {
+		d.n.own()
+		last := int((d.n.size + pageBytes - 1) / pageBytes)
+		for i := last; i < len(d.n.table); i++ {
+			if d.n.dirty[i] == nil {
+				d.n.table[i] = nil
+			}
 		}
-	}
-	return nil
+		if d.n.size%pageBytes != 0 && last <= len(d.n.table) && d.n.table[last-1] != nil {
+			d.n.setPage(last-1, d.n.table[last-1])
+		}
+		return nil
+	})
 }
 
 func (d *directFile) Alignment() int { return disk.MinAlignment }
