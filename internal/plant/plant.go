@@ -37,6 +37,10 @@ const (
 	BodyElsewhere Bug = "body-elsewhere"
 	// BodyRewritten writes bodies that replay has found, and the wal counts on, once more in their place.
 	BodyRewritten Bug = "body-rewritten"
+	// RunGap leaves out what lies between the bodies of a run, which nobody else writes.
+	RunGap Bug = "run-gap"
+	// RunEndShort writes no more than the first body of a run.
+	RunEndShort Bug = "run-end-short"
 	// ReleaseEarly gives wal files free when a checkpoint begins, before it is durable.
 	ReleaseEarly Bug = "release-early"
 	// SkipCheckpointFolderSync leaves the checkpoint's rename unsynced.
@@ -198,7 +202,7 @@ const (
 // Bugs lists all of them.
 var Bugs = []Bug{
 	AckEarly, SkipWALSync, SkipWALFolderSync, RecycledGroup, NoRunCRC, DamageIsTorn, SkipSegmentSync, NoBlockCRC, NoCarry,
-	BodyUnsynced, BodyUnchecked, BodyElsewhere, BodyRewritten, ReleaseEarly,
+	BodyUnsynced, BodyUnchecked, BodyElsewhere, BodyRewritten, RunGap, RunEndShort, ReleaseEarly,
 	SkipCheckpointFolderSync, ReplayTooLate, NoProducerReplay, ProducersOfNow, DuplicateEarly, VisibleEarly, EpochOffByOne, LostEpochs,
 	LostLogStart, NoCarryReplay, SkipCheckpointSync, NoCheckpointCRC, SkipSegmentFolderSync, SkipSyncAll, UnlinkEarly, RetainTooLittle,
 	UnloggedLogStart, DeleteTooMany, UnstampedEpoch, AcceptDuplicates, IndexTooFar, ListEndShort, AnswerEarly, KeepRefusedState,

@@ -178,7 +178,9 @@ func (e *Engine) writeBodies(bodies []any) error {
 		if !begun {
 			run = *b
 		}
-		run.to = b.to
+		if !plant.On(plant.RunEndShort) {
+			run.to = b.to
+		}
 		runs[b.seg] = run
 	}
 	var writes, syncs errgroup.Group

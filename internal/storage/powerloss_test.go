@@ -228,7 +228,9 @@ func (w *powerLoss) run(ops int) {
 		}
 		switch k := w.rng.IntN(100); {
 		case k < 70:
-			waiting = append(waiting, w.append(m, p))
+			for range w.burst(m) {
+				waiting = append(waiting, w.append(m, p))
+			}
 			if w.rng.IntN(2) == 0 || len(waiting) > 4 {
 				settle()
 			}
@@ -355,6 +357,15 @@ func (w *powerLoss) expect(m *modelPartition, p *Partition, batch []byte, h *rec
 	defer w.mu.Unlock()
 	m.batches = append(m.batches, b)
 	return m.appended.Add(1)
+}
+
+// burst is how many batches are appended at once. While the first of several is written, the others come into the next group, and those of
+// them that go past the wal are a run.
+func (w *powerLoss) burst(m *modelPartition) int {
+	if m.spec.Config.SegmentBytes > 6000 && w.rng.IntN(3) == 0 {
+		return 3 + w.rng.IntN(4)
+	}
+	return 1
 }
 
 func (w *powerLoss) append(m *modelPartition, p *Partition) pendingAppend {

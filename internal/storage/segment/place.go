@@ -133,6 +133,13 @@ func (s *Segment) WriteBodies(src Viewer, from, to int64) error {
 		}
 		views = [][]byte{b}
 	}
+	if plant.On(plant.RunGap) {
+		b, err := s.withoutGaps(src, from, to)
+		if err != nil {
+			return err
+		}
+		views = [][]byte{b}
+	}
 	at := from
 	if plant.On(plant.BodyElsewhere) {
 		at += minAlignment
@@ -145,6 +152,21 @@ func (s *Segment) WriteBodies(src Viewer, from, to int64) error {
 	s.placed = slices.DeleteFunc(s.placed, func(p span) bool { return from <= p.from && p.to <= to })
 	s.placed = append(s.placed, span{from, to})
 	return nil
+}
+
+// withoutGaps is a planted bug: it gives the bodies between two positions, and zeros for what lies between them.
+func (s *Segment) withoutGaps(src Viewer, from, to int64) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := disk.AlignedBuffer(int(to-from), minAlignment)
+	for _, p := range s.placed {
+		if from <= p.from && p.to <= to {
+			if err := readFull(src, b[p.from-from:p.to-from], p.from); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
 }
 
 // SyncBodies makes the bodies durable that WriteBodies has written.
