@@ -564,7 +564,7 @@ func (v modelView) checkTxns(p *Partition) error {
 		}
 	}
 	for from := o.LogStart; ; {
-		s, err := p.Read(from, ReadOptions{MaxBytes: 4000, AtLeastOne: true})
+		s, err := p.Read(from, ReadOptions{MaxBytes: v.readBytes(), AtLeastOne: true})
 		if err != nil || s.Len() == 0 {
 			return err
 		}
@@ -583,6 +583,9 @@ func (v modelView) checkTxns(p *Partition) error {
 		from = end
 	}
 }
+
+// readBytes is how much is read at a time: a part of a segment.
+func (v modelView) readBytes() int { return int(v.m.spec.Config.SegmentBytes) * 2 / 3 }
 
 // checkLog compares offsets and bytes.
 func (v modelView) checkLog(p *Partition) error {
@@ -603,7 +606,7 @@ func (v modelView) checkLog(p *Partition) error {
 	if n > 0 && o.LogEnd != v.batches[n-1].last+1 || n == 0 && o.LogEnd != 0 {
 		return fmt.Errorf("log end %d is not the end of batch %d", o.LogEnd, n)
 	}
-	got, err := readAll(p, o.LogStart, 4000)
+	got, err := readAll(p, o.LogStart, v.readBytes())
 	if err != nil {
 		return err
 	}
@@ -648,7 +651,7 @@ func (v modelView) checkProducers(p *Partition) error {
 
 // TestNothingAcknowledgedIsLostWhenPowerFails is the whole of it. TIMES is the number of operations, SEED replays them.
 func TestNothingAcknowledgedIsLostWhenPowerFails(t *testing.T) {
-	ops, seed := proof.Times(t, 400, 2*powerLossOps, 500*powerLossOps), proof.Seed(t)
+	ops, seed := proof.Times(t, 400, 2800, 500*powerLossOps), proof.Seed(t)
 	row := proof.Start(t, "power-loss", "images of the engine", seed)
 	every := 1
 	if raceEnabled {

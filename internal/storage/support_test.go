@@ -147,7 +147,7 @@ func mustAppend(t testing.TB, p *Partition, s batchSpec) Appended {
 
 // readAll reads p from an offset to the high watermark, in steps of maxBytes.
 func readAll(p *Partition, from base.Offset, maxBytes int) ([]byte, error) {
-	var all []byte
+	all := make([]byte, 0, p.SizeBytes())
 	for {
 		s, err := p.Read(from, ReadOptions{MaxBytes: maxBytes, AtLeastOne: true})
 		if err != nil {
