@@ -2,6 +2,7 @@ package storage
 
 import (
 	"io"
+	"math"
 	"testing"
 
 	"github.com/ottlaio/ottla/internal/base"
@@ -27,7 +28,11 @@ func TestTheHotPathsHardlyAllocate(t *testing.T) {
 	if raceEnabled {
 		factor = 10 // the race detector empties pools at random
 	}
-	if n := testing.AllocsPerRun(200, appendOne); n > 2*factor {
+	n := math.Inf(1)
+	for range 3 { // other work on the machine makes groups smaller, and more of them
+		n = min(n, testing.AllocsPerRun(200, appendOne))
+	}
+	if n > 2*factor {
 		t.Errorf("%v allocations for an append, its share of the wal and of the flush", n)
 	}
 	if err := e.Wait(t.Context(), last.Sequence); err != nil {
