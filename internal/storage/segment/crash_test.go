@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/ottlaio/ottla/internal/storage/disk"
@@ -279,5 +280,30 @@ func TestAFailedOperationStopsTheSegment(t *testing.T) {
 		if err := w.recovered(true); err != nil {
 			t.Fatalf("%s failed: %v", failedAt, err)
 		}
+	}
+}
+
+// Room that the disk has not got is given back, which writes the block in which the log ends again: the next Sync makes that good.
+func TestRoomThatWasNotFoundIsSynced(t *testing.T) {
+	t.Parallel()
+	fs := crashfs.New()
+	o := in(t, fs, "/topics/t-0", 0)
+	s := Create(o)
+	data, metas := newStream(5, 0).batches(10_000)
+	must(t, s.Write(data, metas))
+	must(t, s.Sync())
+	must(t, fs.SyncAll(o.Dir)) // the folder's own folders too
+	fs.SetFault(func(op crashfs.Op) error {
+		if op.Kind == crashfs.OpAllocate {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	if err := s.Reserve(100_000); !disk.IsNoSpace(err) {
+		t.Fatalf("%v, want ENOSPC", err)
+	}
+	must(t, s.Sync())
+	if !fs.Settled() {
+		t.Error("the log's last block was written again and is not synced")
 	}
 }

@@ -191,7 +191,6 @@ func (s *Segment) TrimRoom() error {
 	if s.Room() == 0 {
 		return nil
 	}
-	s.writing.dirty = true
 	return s.trimRoom()
 }
 
@@ -204,6 +203,7 @@ func (s *Segment) trimRoom() error {
 		return err
 	}
 	defer s.o.Files.release(f)
+	s.writing.dirty = true
 	return f.direct.TrimRoom()
 }
 
