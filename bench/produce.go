@@ -113,8 +113,17 @@ func (r *sideRun) steady(all []load.Partition, part float64) load.Produce {
 // settle is how long a broker has after it was filled and before it is measured at a steady rate.
 const settle = 2 * time.Second
 
-func runHalf(ctx context.Context, r *sideRun) error {
-	all, err := r.startWithTopic(ctx, 12)
+// halfLoad is a load at half of the other side's saturation.
+type halfLoad struct {
+	name       string
+	partitions int
+	floor      bool // the floor takes it too
+}
+
+var halfLoads = []halfLoad{{name: "half", partitions: 12, floor: true}, {name: "half-1000p", partitions: 1000}}
+
+func runHalf(ctx context.Context, r *sideRun, l halfLoad) error {
+	all, err := r.startWithTopic(ctx, l.partitions)
 	if err != nil {
 		return err
 	}
@@ -129,8 +138,8 @@ func runHalf(ctx context.Context, r *sideRun) error {
 	if err != nil {
 		return err
 	}
-	putQuantiles(r, "half", done.Latencies)
-	r.putCPU("half-cpu", u, done.Bytes)
+	putQuantiles(r, l.name, done.Latencies)
+	r.putCPU(l.name+"-cpu", u, done.Bytes)
 	return r.keptUp(done)
 }
 

@@ -46,8 +46,14 @@ func makeWorkloads() []workload {
 			run: func(ctx context.Context, r *sideRun) error { return runProduce(ctx, r, l) },
 		})
 	}
+	for _, l := range halfLoads {
+		all = append(all, workload{
+			name: l.name, figures: []string{l.name + "-p50", l.name + "-p99", l.name + "-p999", l.name + "-cpu"}, floor: l.floor, saturation: true,
+			takes: filled(1), disk: saturatedBytes,
+			run: func(ctx context.Context, r *sideRun) error { return runHalf(ctx, r, l) },
+		})
+	}
 	all = append(all,
-		workload{name: "half", figures: []string{"half-p50", "half-p99", "half-p999", "half-cpu"}, floor: true, saturation: true, takes: filled(1), disk: saturatedBytes, run: runHalf},
 		workload{name: "tail", figures: []string{"tail-cpu", "tail-p99"}, saturation: true, takes: filled(1), disk: saturatedBytes, run: runTail},
 		workload{name: "fanout", figures: []string{"fanout-cpu", "fanout-p99"}, saturation: true, takes: filled(1), disk: saturatedBytes, run: runFanOut},
 		workload{name: "catchup", figures: []string{"catchup-mbps", "catchup-cpu", "catchup-disk"}, starts: true, takes: filled(2), disk: saturatedBytes, run: runCatchUp},
