@@ -203,8 +203,10 @@ func (r *runner) plant(ctx context.Context, bug plant.Bug, t trap) proof.Line {
 	var caught bool
 	line.Note, caught = verdictOf(got)
 	if caught && strings.HasPrefix(t.row, "history-") {
-		line.Note = anomaliesLine.FindString(string(got.output))
-		caught = strings.Contains(line.Note, string(namedBy[bug]))
+		line.Note, caught = "no anomalies named", false
+		if found := anomaliesLine.FindStringSubmatch(string(got.output)); found != nil {
+			line.Note, caught = found[0], slices.Contains(strings.Fields(found[1]), string(namedBy[bug]))
+		}
 	}
 	switch {
 	case got.err == nil && len(got.lines) > 0 && got.lines[0].State == proof.NotRun:
@@ -222,7 +224,7 @@ func (r *runner) plant(ctx context.Context, bug plant.Bug, t trap) proof.Line {
 const passes = "it passes"
 
 // anomaliesLine is how test/chaos says what it found in a history.
-var anomaliesLine = regexp.MustCompile(`anomalies: \[.*\]`)
+var anomaliesLine = regexp.MustCompile(`anomalies: \[(.*)\]`)
 
 // errorLine is what a test says of its failure, or of its seed.
 var errorLine = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: (.*)$|^(panic: .*)$`)
