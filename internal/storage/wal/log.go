@@ -41,6 +41,7 @@ type Log struct {
 	writtenEnd int64      // where it ends
 	headerBuf  []byte     // what newest holds
 	newest     mediumFile // see newestNumber
+	pacer      pacer
 
 	mu         sync.Mutex // guards the fields below
 	err        error

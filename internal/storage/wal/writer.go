@@ -7,8 +7,8 @@ import (
 	"github.com/ottlaio/ottla/internal/plant"
 )
 
-// write is the writer's goroutine. It writes one group after the other; what is appended meanwhile makes the next one. That is all there
-// is to group commit: the busier the disk, the larger the groups, and no timer makes a lone producer wait.
+// write is the writer's goroutine. It writes one group after the other; what is appended meanwhile makes the next one: the busier the disk,
+// the larger the groups. Where the disk is faster than that makes good, see pacer.
 func (l *Log) write() {
 	idle := time.NewTimer(time.Hour)
 	defer idle.Stop()
@@ -34,6 +34,7 @@ func (l *Log) write() {
 // nextGroup returns the next group to write; nil and true when a mark is due; or false when the wal is closed and all is written, or it
 // failed.
 func (l *Log) nextGroup(idle *time.Timer) (*group, bool) {
+	behind := true // what is found at the first look came while the last group was written
 	for marked := false; ; {
 		l.mu.Lock()
 		switch {
@@ -47,7 +48,14 @@ func (l *Log) nextGroup(idle *time.Timer) (*group, bool) {
 			l.mu.Unlock()
 			return g, true
 		case len(l.filling.runs) > 0:
+			now := time.Now()
+			if left := l.pacer.pause(now, len(l.filling.runs)); left > 0 && !l.closed {
+				l.mu.Unlock()
+				time.Sleep(left)
+				continue
+			}
 			g := l.filling
+			l.pacer.taken(now, len(g.runs), behind)
 			l.beginLocked(g.seq + 1)
 			l.mu.Unlock()
 			return g, true
@@ -58,6 +66,7 @@ func (l *Log) nextGroup(idle *time.Timer) (*group, bool) {
 			l.mu.Unlock()
 			return nil, true
 		}
+		behind = false
 		l.writerIdle = true
 		owed := l.markOwed
 		l.mu.Unlock()
