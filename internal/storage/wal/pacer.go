@@ -6,7 +6,7 @@ const (
 	// paceEvery is how far apart groups begin while the writer pauses.
 	paceEvery = time.Millisecond
 	// paceFew is how many entries make a group that is not worth a pause: they share what its write costs.
-	paceFew = 8
+	paceFew = 4
 	// paceWindow is how long the writer goes on in one way before it judges what came of it.
 	paceWindow = 64 * time.Millisecond
 	// paceKeep is after how many windows with pauses there is one without, to compare with.
@@ -71,7 +71,7 @@ func (p *pacer) judge() {
 	switch {
 	case w.took > 2*paceWindow: // little comes
 		p.pausing, p.rounds, p.leave = false, 0, 0
-	case p.pausing && (w.entryRate() < 0.8*p.without.entryRate() || w.groupRate() > 0.75*p.without.groupRate()):
+	case p.pausing && (w.entryRate() < 0.9*p.without.entryRate() || w.groupRate() > 0.75*p.without.groupRate()):
 		if p.rounds > 0 { // it was of use before
 			p.leave = 0
 		}
@@ -82,7 +82,7 @@ func (p *pacer) judge() {
 		}
 	case p.rounds > 0:
 		p.rounds--
-	case w.groupRate() > 1.5/paceEvery.Seconds() && w.entries < paceFew*w.groups && w.behind > w.groups/32:
+	case w.groupRate() > 1.5/paceEvery.Seconds() && w.entries < paceFew/2*w.groups && w.behind > w.groups/32:
 		p.pausing, p.without = true, w
 	}
 }
