@@ -9,8 +9,9 @@
 //
 // Reserve grants room before offsets are assigned: a full wal or disk refuses the append and has changed nothing. Append copies the
 // entry into the filling commit group under a short lock. The writer writes one group at a time; what was appended meanwhile is the
-// next one, so groups grow with the load and no timer holds a lone producer back. After a few idle milliseconds the writer leaves
-// a mark in the file `newest`.
+// next one, so groups grow with the load. Where the disk is so fast that a stream of batches makes thousands of small groups in a second, the
+// writer pauses for up to a millisecond between them (see pacer); a lone producer is never held back. After a few idle milliseconds the
+// writer leaves a mark in the file `newest`.
 //
 // # Files
 //
