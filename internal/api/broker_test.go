@@ -35,6 +35,7 @@ const testListener = "PLAINTEXT"
 
 // testBroker is a whole broker in memory: real metadata, storage engine, group coordinator and connections.
 type testBroker struct {
+	store      *metadata.Memory
 	tb         testing.TB
 	config     *config.Broker
 	fs         disk.FS
@@ -59,8 +60,8 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 	ctx, cancel := context.WithCancel(tb.Context())
 	b := &testBroker{tb: tb, config: cfg, ctx: ctx, fs: disk.Wrap(vfs.NewMem())}
 	logger := slog.New(&b.faults)
-	store := metadata.NewMemory()
-	b.metadata, err = metadata.Open(ctx, metadata.Options{Store: store, BrokerID: cfg.NodeID, Logger: logger})
+	b.store = metadata.NewMemory()
+	b.metadata, err = metadata.Open(ctx, metadata.Options{Store: b.store, BrokerID: cfg.NodeID, Logger: logger})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func newBroker(tb testing.TB, sets ...string) *testBroker {
 		errs := errors.Join(b.wire.Shutdown(stop), b.shares.Close(), txns.Close(), groups.Close(), state.Close())
 		cancel()
 		b.serving.Wait()
-		errs = errors.Join(errs, b.engine.Close(stop), b.metadata.Close(), store.Close())
+		errs = errors.Join(errs, b.engine.Close(stop), b.metadata.Close(), b.store.Close())
 		cancel()
 		if errs != nil {
 			tb.Error(errs)

@@ -90,7 +90,7 @@ var codes = []struct {
 	{metadata.ErrNoSpace, kerr.KafkaStorageError},
 	{metadata.ErrConflict, kerr.RequestTimedOut},
 	{metadata.ErrTimeout, kerr.RequestTimedOut},
-	{metadata.ErrFailed, kerr.UnknownServerError},
+	{metadata.ErrFailed, kerr.KafkaStorageError}, // clients try again, and meet the broker that is started after this one
 	{metadata.ErrClosed, kerr.BrokerNotAvailable},
 	// These are for whoever opens the store, and say that something is wrong if a request meets them.
 	{metadata.ErrCompacted, kerr.UnknownServerError},

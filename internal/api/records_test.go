@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -183,6 +184,21 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+}
+
+// TestAProducerTriesAgainWhenTheMetadataFails: a producer gives up for good at an error that is not retriable when it asks for an id.
+func TestAProducerTriesAgainWhenTheMetadataFails(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	b.store.Fail(errors.New("the disk is gone"))
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.Version = 5
+	got := ask[*kmsg.InitProducerIDResponse](b.client(), req)
+	if err := kerr.ErrorForCode(got.ErrorCode); !kerr.IsRetriable(err) {
+		t.Errorf("the answer is %v", err)
+	}
+	<-b.metadata.Failed()
+	b.faults.take() // it says so
 }
 
 func TestInitProducerID(t *testing.T) {

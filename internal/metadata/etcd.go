@@ -151,6 +151,7 @@ func (e *Etcd) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	var started *embed.Etcd
 	var startErr error
 	done := make(chan struct{})
 	e.spawn(func() {
@@ -160,9 +161,15 @@ func (e *Etcd) start(ctx context.Context, dir string) error {
 				e.alarm.raise(fmt.Errorf("etcd cannot read its files: %v", r))
 			}
 		}()
-		e.etcd, startErr = embed.StartEtcd(cfg)
+		started, startErr = embed.StartEtcd(cfg)
 	})
-	<-done // also when etcd gave up; ctx cannot hurry it
+	// ctx cannot hurry it.
+	select {
+	case <-done: // also when it gave up there
+	case <-e.alarm.failed: // on a goroutine of its own, maybe, for which it then waits without end
+		return e.alarm.cause()
+	}
+	e.etcd = started
 	if err := e.alarm.cause(); err != nil {
 		return err
 	}

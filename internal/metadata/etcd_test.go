@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -122,6 +123,31 @@ func TestEtcdDamageIsAnErrorNotTheEndOfTheProcess(t *testing.T) {
 	})
 	if err != nil || flips == 0 {
 		t.Errorf("%d flips, %v", flips, err)
+	}
+}
+
+// TestEtcdRefusesADatabaseThatIsCut has a child process open it: etcd gives up on a goroutine of its own, and the one that waits for that stays.
+func TestEtcdRefusesADatabaseThatIsCut(t *testing.T) {
+	if dir := os.Getenv("OTTLA_TEST_ETCD_CUT"); dir != "" {
+		_, err := OpenEtcd(t.Context(), EtcdConfig{Dir: dir, BallastBytes: -1})
+		fmt.Println("refused:", errors.Is(err, ErrFailed), err)
+		os.Exit(0)
+	}
+	for _, size := range []int64{1185, 7964} {
+		dir := t.TempDir()
+		s := openEtcd(t, EtcdConfig{Dir: dir})
+		mustCommit(t, s, put("k", "v"))
+		s.Close()
+		if err := os.Truncate(filepath.Join(dir, "member", "snap", "db"), size); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestEtcdRefusesADatabaseThatIsCut$")
+		cmd.Env = append(os.Environ(), "OTTLA_TEST_ETCD_CUT="+dir)
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("refused: true")) {
+			t.Errorf("cut to %d bytes: %v:\n%s", size, err, out)
+		}
 	}
 }
 
