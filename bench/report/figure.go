@@ -80,11 +80,8 @@ func figures() []Figure {
 		{"half", "produce at half of the other's saturation", atMost(0.5)},
 		{"half-1000p", "produce at half of the other's saturation, 1,000 partitions", nil},
 	} {
-		table = append(table,
-			Figure{Name: l.name + "-p50", Title: l.title + ", p50", Unit: "ms"},
-			Figure{Name: l.name + "-p99", Title: l.title + ", p99", Unit: "ms", Target: atMost(0.5)},
-			Figure{Name: l.name + "-p999", Title: l.title + ", p99.9", Unit: "ms", Target: l.p999},
-			Figure{Name: l.name + "-cpu", Title: l.title + ", broker CPU", Unit: "s/GB"})
+		table = append(table, quantileFigures(l.name, l.title, atMost(0.5), l.p999)...)
+		table = append(table, Figure{Name: l.name + "-cpu", Title: l.title + ", broker CPU", Unit: "s/GB"})
 	}
 	table = append(table,
 		Figure{Name: "tail-cpu", Title: "produce and tail-consume at once, broker CPU", Unit: "s/GB", Target: atMost(0.5)},
@@ -105,10 +102,7 @@ func figures() []Figure {
 		{"e2e-10k", "end to end, 10,000 records/s", atMost(0.5)},
 		{"e2e-50k", "end to end, 50,000 records/s", nil},
 	} {
-		table = append(table,
-			Figure{Name: e.name + "-p50", Title: e.title + ", p50", Unit: "ms"},
-			Figure{Name: e.name + "-p99", Title: e.title + ", p99", Unit: "ms", Target: e.target},
-			Figure{Name: e.name + "-p999", Title: e.title + ", p99.9", Unit: "ms", Target: e.target})
+		table = append(table, quantileFigures(e.name, e.title, e.target, e.target)...)
 	}
 	for _, n := range []int{1, 50} {
 		name, title := fmt.Sprintf("txn-%d", n), fmt.Sprintf("transactions of %s", counted(n, "producer"))
@@ -170,6 +164,15 @@ func produceFigures(name, title string, t produceTargets) []Figure {
 		{Name: name + "-p50", Title: title + ", p50", Unit: "ms"},
 		{Name: name + "-p99", Title: title + ", p99", Unit: "ms", Target: t.p99},
 		{Name: name + "-written", Title: title + ", bytes written to disk per byte produced", Unit: "×", Target: t.written},
+	}
+}
+
+// quantileFigures are the latencies of a load.
+func quantileFigures(name, title string, p99, p999 *Target) []Figure {
+	return []Figure{
+		{Name: name + "-p50", Title: title + ", p50", Unit: "ms"},
+		{Name: name + "-p99", Title: title + ", p99", Unit: "ms", Target: p99},
+		{Name: name + "-p999", Title: title + ", p99.9", Unit: "ms", Target: p999},
 	}
 }
 

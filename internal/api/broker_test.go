@@ -35,10 +35,10 @@ const testListener = "PLAINTEXT"
 
 // testBroker is a whole broker in memory: real metadata, storage engine, group coordinator and connections.
 type testBroker struct {
-	store      *metadata.Memory
 	tb         testing.TB
 	config     *config.Broker
 	fs         disk.FS
+	store      *metadata.Memory
 	metadata   *metadata.Metadata
 	engine     *storage.Engine
 	shares     *share.Manager

@@ -166,10 +166,9 @@ func (e *Etcd) start(ctx context.Context, dir string) error {
 	// ctx cannot hurry it.
 	select {
 	case <-done: // also when it gave up there
+		e.etcd = started
 	case <-e.alarm.failed: // on a goroutine of its own, maybe, for which it then waits without end
-		return e.alarm.cause()
 	}
-	e.etcd = started
 	if err := e.alarm.cause(); err != nil {
 		return err
 	}
