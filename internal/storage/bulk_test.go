@@ -41,6 +41,104 @@ func TestAFullWALAsksForACheckpoint(t *testing.T) {
 	})
 }
 
+// What fills while a checkpoint is written asks for another one only once that has ended: before, each was followed by a second at once.
+func TestACheckpointIsNotFollowedByAnotherAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spec := testSpec('a', 0, LogConfig{})
+		fs := newFS(t)
+		cfg := testConfig(fs, spec)
+		cfg.WALMaxBytes, cfg.WALFileBytes = 16<<20, 8<<20
+		e := open(t, cfg)
+		p := partition(t, e, spec.ID)
+		mustAppend(t, p, batchSpec{size: 4000})
+		var written atomic.Int64
+		held, release := make(chan struct{}), make(chan struct{})
+		fs.SetHook(func(op crashfs.Op) {
+			if op.Kind == crashfs.OpRename && strings.HasPrefix(op.Path, e.path(checkpointName)) && written.Add(1) == 1 {
+				close(held)
+				<-release
+			}
+		})
+		done := make(chan error, 1)
+		go func() { done <- e.Checkpoint(t.Context()) }()
+		<-held
+		if due := e.trigger.Load(); due <= cfg.WALMaxBytes {
+			close(release)
+			t.Fatalf("another is due at %d bytes while one is written", due)
+		}
+		for i := range 700 { // in groups of 8 KiB, 5.6 of 16 MiB of wal: a quarter is enough for a checkpoint
+			mustAppend(t, p, batchSpec{size: 4000, seed: i})
+			synctest.Wait() // for the next file of the wal: who waits for that asks for a checkpoint too
+		}
+		close(release)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := written.Load(); n != 1 {
+			t.Errorf("%d checkpoints were written, want 1", n)
+		}
+		for i := range 700 {
+			mustAppend(t, p, batchSpec{size: 4000, seed: i})
+		}
+		synctest.Wait()
+		if n := written.Load(); n < 2 {
+			t.Error("there was no other checkpoint when the wal filled further")
+		}
+		fs.SetHook(nil)
+		closeEngine(t, e)
+	})
+}
+
+// While memory is plentiful, whole blocks of many partitions go to the disk one after the other and in pieces: a synced write beside them waits
+// for one piece at most.
+func TestFlushesStandBackWhileMemoryIsPlentiful(t *testing.T) {
+	t.Parallel()
+	for _, scarce := range []bool{false, true} {
+		const n = 12
+		specs := make([]PartitionSpec, n)
+		for i := range specs {
+			specs[i] = testSpec('a', int32(i), LogConfig{})
+		}
+		fs := newFS(t)
+		cfg := testConfig(fs, specs...)
+		cfg.WALMaxBytes, cfg.TailBytes = 256<<20, 128<<20
+		if scarce {
+			cfg.TailBytes = 20 << 20
+		}
+		e := open(t, cfg)
+		e.checkpointMu.Lock() // what a checkpoint writes does not count
+		var writing, most, largest atomic.Int64
+		wrote := make(chan struct{}, 1000)
+		fs.SetHook(func(op crashfs.Op) {
+			if op.Kind != crashfs.OpWrite || !strings.HasPrefix(op.Path, e.topicsDir()) || !strings.HasSuffix(op.Path, ".log") {
+				return
+			}
+			most.Store(max(most.Load(), writing.Add(1)))
+			largest.Store(max(largest.Load(), int64(op.Length)))
+			time.Sleep(time.Millisecond) // whoever writes too is counted meanwhile
+			writing.Add(-1)
+			wrote <- struct{}{}
+		})
+		for i := range n * flushBlock / 60_000 * 11 / 10 {
+			mustAppend(t, partition(t, e, specs[i%n].ID), batchSpec{size: 60_000, seed: i})
+		}
+		for range n { // each has had a whole block
+			<-wrote
+		}
+		fs.SetHook(nil)
+		e.checkpointMu.Unlock()
+		if scarce && largest.Load() <= flushPiece {
+			t.Errorf("little memory: a write has %d bytes at most", largest.Load())
+		}
+		if !scarce && (most.Load() != 1 || largest.Load() < flushPiece/2 || largest.Load() > flushPiece+60_000) {
+			t.Errorf("much memory: %d writes at a time, of %d bytes at most", most.Load(), largest.Load())
+		}
+		closeEngine(t, e)
+	}
+}
+
 // A hundred partitions get their folders for one sync, and a checkpoint of them all is another.
 func TestManyPartitionsAreSyncedTogether(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,10 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 func (e *Engine) checkpoint(ctx context.Context) error {
 	e.checkpointMu.Lock()
 	defer e.checkpointMu.Unlock()
+	e.trigger.Store(math.MaxInt64) // what fills meanwhile is no reason for another right after this one
+	defer func() {
+		e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
+	}()
 	e.dirty.Store(false)
 	// Whatever is logged from here on has at least this sequence, so that replay from it misses no move made while the
 	// partitions are captured one after another.
@@ -89,7 +94,6 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 			return err
 		}
 	}
-	e.trigger.Store(max(e.cfg.WALMaxBytes/checkpointShare, e.log.LiveBytes()+e.cfg.WALMaxBytes/(2*checkpointShare)))
 	e.dropListed(captured, removals)
 	return nil
 }

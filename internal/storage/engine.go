@@ -60,12 +60,13 @@ type Engine struct {
 	placed    atomic.Int64 // bytes of bodies since the last checkpoint
 	roomless  atomic.Bool  // the file system can not take room for bodies
 
-	flusher   *flusher
-	diskFull  atomic.Bool // the last flush or checkpoint found no room
-	fullTold  atomic.Bool // that a flush found no room was logged, and none has found room since
-	stalled   stalledList
-	syncsEach atomic.Bool   // the file system cannot sync everything at once
-	relief    chan struct{} // holds a value when relieve should look
+	flusher    *flusher
+	flushAlone chan struct{} // holds a value while a flusher works alone, as memory is plentiful
+	diskFull   atomic.Bool   // the last flush or checkpoint found no room
+	fullTold   atomic.Bool   // that a flush found no room was logged, and none has found room since
+	stalled    stalledList
+	syncsEach  atomic.Bool   // the file system cannot sync everything at once
+	relief     chan struct{} // holds a value when relieve should look
 
 	// Checkpoints: see checkpoint.go.
 	checkpointMu sync.Mutex   // one at a time
@@ -102,6 +103,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		partitions: make(map[base.TopicIDPartition]*Partition, len(cfg.Partitions)),
 		tombs:      make(map[base.TopicID]wal.Sequence),
 		flusher:    newFlusher(),
+		flushAlone: make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),
 		relief:     make(chan struct{}, 1),
 

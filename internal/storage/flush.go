@@ -21,6 +21,9 @@ const (
 	// flushBlock is how many bytes of a partition are written to its segment at a time: enough that a direct write runs at the
 	// disk's own speed. A partial block waits in the tail and in the wal.
 	flushBlock = 1 << 20
+	// flushPiece is how much is written at a time while memory is plentiful: an append that has to be on the disk waits for no more than
+	// one such write.
+	flushPiece = 512 << 10
 	// remainder is the most that is copied forward in the wal rather than flushed when a wal file is to be released.
 	remainder = 64 << 10
 	// fullDiskWait is how long an append waits for tail space while the disk is known to be full, and how often the flush of a
@@ -117,11 +120,15 @@ type flushScratch struct {
 
 var flushScratches = sync.Pool{New: func() any { return new(flushScratch) }}
 
-// flushChunk writes about a block of whole batches, from flushedPos up to limit at most.
+// flushChunk writes about a block of whole batches, or a piece of one, from flushedPos up to limit at most.
 func (p *Partition) flushChunk(s *segmentRef, limit int64) error {
 	scratch := flushScratches.Get().(*flushScratch)
 	defer flushScratches.Put(scratch)
-	n, err := p.scanTail(scratch, min(limit, p.flushedPos+flushBlock), limit)
+	piece := int64(flushBlock)
+	if p.e.plentiful() {
+		piece = flushPiece
+	}
+	n, err := p.scanTail(scratch, min(limit, p.flushedPos+piece), limit)
 	if err != nil {
 		return err
 	}
@@ -228,7 +235,7 @@ func (t tailSource) View(off, n int64) []byte { return t.p.tail.View(t.start+off
 // probably read.
 func (p *Partition) flushedTo(pos int64, end base.Offset) {
 	keep := int64(0)
-	if p.e.pool.InUse() < p.e.pool.Budget()/2 {
+	if p.e.plentiful() {
 		keep = flushBlock
 	}
 	p.mu.Lock()

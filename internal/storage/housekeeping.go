@@ -23,7 +23,11 @@ const (
 // now is the wall clock.
 func (e *Engine) now() time.Time { return time.Now() }
 
-// runFlusher flushes the partitions that are queued.
+// plentiful reports that there is memory enough for appends, however slowly the tails are flushed.
+func (e *Engine) plentiful() bool { return e.pool.InUse() < e.pool.Budget()/2 }
+
+// runFlusher flushes the partitions that are queued, one at a time among all flushers while memory is plentiful: partitions that fill at the
+// same pace are queued together, and appends, which wait for the same disk, would meet all of them at once.
 func (e *Engine) runFlusher() {
 	for {
 		p := e.flusher.take()
@@ -38,11 +42,20 @@ func (e *Engine) runFlusher() {
 		if e.ctx.Err() != nil {
 			return
 		}
-		p.mu.Lock()
-		p.queued = false
-		p.mu.Unlock()
-		e.flushed(p, p.flush(flushBlock))
+		e.flushQueued(p)
 	}
+}
+
+// flushQueued flushes a partition that was queued.
+func (e *Engine) flushQueued(p *Partition) {
+	if e.plentiful() {
+		e.flushAlone <- struct{}{}
+		defer func() { <-e.flushAlone }()
+	}
+	p.mu.Lock()
+	p.queued = false
+	p.mu.Unlock()
+	e.flushed(p, p.flush(flushBlock))
 }
 
 // flushed looks at how the flush of p went. One that left no doubt is tried again soon; any other error ends the engine.
