@@ -235,7 +235,7 @@ func (t tailSource) View(off, n int64) []byte { return t.p.tail.View(t.start+off
 // probably read.
 func (p *Partition) flushedTo(pos int64, end base.Offset) {
 	keep := int64(0)
-	if p.e.plentiful() {
+	if p.e.pool.InUse() < p.e.pool.Budget()/2 {
 		keep = flushBlock
 	}
 	p.mu.Lock()

@@ -24,7 +24,7 @@ const (
 func (e *Engine) now() time.Time { return time.Now() }
 
 // plentiful reports that there is memory enough for appends, however slowly the tails are flushed.
-func (e *Engine) plentiful() bool { return e.pool.InUse() < e.pool.Budget()/2 }
+func (e *Engine) plentiful() bool { return e.pool.InUse() < e.pool.Budget()/4 }
 
 // runFlusher flushes the partitions that are queued, one at a time among all flushers while memory is plentiful: partitions that fill at the
 // same pace are queued together, and appends, which wait for the same disk, would meet all of them at once.
