@@ -20,10 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 		size := c.size
 		b.Run(fmt.Sprintf("batch=%dKiB/past=%t", size>>10, c.indirectBytes == 0 && size > 256<<10), func(b *testing.B) {
 			const partitions, inFlight = 12, 5
-			specs := make([]PartitionSpec, partitions)
-			for i := range specs {
-				specs[i] = testSpec('a', int32(i), LogConfig{})
-			}
+			specs := testSpecs(partitions)
 			e := open(b, Config{FS: disk.Default(), Dir: b.TempDir(), LeaderEpoch: 1, Partitions: specs, IndirectBytes: c.indirectBytes})
 			batch, h := makeBatch(batchSpec{size: size})
 			b.SetBytes(int64(len(batch)))

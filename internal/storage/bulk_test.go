@@ -95,47 +95,46 @@ func TestACheckpointIsNotFollowedByAnotherAtOnce(t *testing.T) {
 // for one piece at most.
 func TestFlushesStandBackWhileMemoryIsPlentiful(t *testing.T) {
 	t.Parallel()
-	for _, scarce := range []bool{false, true} {
-		const n = 12
-		specs := make([]PartitionSpec, n)
-		for i := range specs {
-			specs[i] = testSpec('a', int32(i), LogConfig{})
-		}
-		fs := newFS(t)
-		cfg := testConfig(fs, specs...)
-		cfg.WALMaxBytes, cfg.TailBytes = 256<<20, 128<<20
-		if scarce {
-			cfg.TailBytes = 20 << 20
-		}
-		e := open(t, cfg)
-		e.checkpointMu.Lock() // what a checkpoint writes does not count
-		var writing, most, largest atomic.Int64
-		wrote := make(chan struct{}, 1000)
-		fs.SetHook(func(op crashfs.Op) {
-			if op.Kind != crashfs.OpWrite || !strings.HasPrefix(op.Path, e.topicsDir()) || !strings.HasSuffix(op.Path, ".log") {
-				return
+	for _, tc := range []struct {
+		name            string
+		tailBytes       int64
+		atATime         int64
+		smallest, limit int64 // of the largest write
+	}{
+		{"plentiful", 128 << 20, 1, flushPiece / 2, flushPiece + 60_000},
+		{"scarce", 40 << 20, flushWorkers, flushPiece + 1, flushBlock},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 12
+			fs := newFS(t)
+			cfg := testConfig(fs, testSpecs(n)...)
+			cfg.WALMaxBytes, cfg.TailBytes = 256<<20, tc.tailBytes
+			e := open(t, cfg)
+			var writing, largest atomic.Int64
+			release := make(chan struct{})
+			fs.SetHook(func(op crashfs.Op) {
+				if op.Kind != crashfs.OpWrite || !strings.HasPrefix(op.Path, e.topicsDir()) || !strings.HasSuffix(op.Path, ".log") {
+					return
+				}
+				writing.Add(1)
+				largest.Store(max(largest.Load(), int64(op.Length)))
+				<-release
+			})
+			for i := range n * flushBlock / 60_000 * 11 / 10 { // a whole block of each
+				mustAppend(t, partition(t, e, cfg.Partitions[i%n].ID), batchSpec{size: 60_000, seed: i})
+				synctest.Wait() // for the next file of the wal: who waits for that asks for a checkpoint, which writes too
 			}
-			most.Store(max(most.Load(), writing.Add(1)))
-			largest.Store(max(largest.Load(), int64(op.Length)))
-			time.Sleep(time.Millisecond) // whoever writes too is counted meanwhile
-			writing.Add(-1)
-			wrote <- struct{}{}
+			if now := writing.Load(); now != tc.atATime {
+				t.Errorf("%s: %d writes at a time, want %d", tc.name, now, tc.atATime)
+			}
+			close(release)
+			synctest.Wait()
+			fs.SetHook(nil)
+			if l := largest.Load(); writing.Load() < n || l < tc.smallest || l > tc.limit {
+				t.Errorf("%s: %d writes, of %d bytes at most, want %d to %d", tc.name, writing.Load(), l, tc.smallest, tc.limit)
+			}
+			closeEngine(t, e)
 		})
-		for i := range n * flushBlock / 60_000 * 11 / 10 {
-			mustAppend(t, partition(t, e, specs[i%n].ID), batchSpec{size: 60_000, seed: i})
-		}
-		for range n { // each has had a whole block
-			<-wrote
-		}
-		fs.SetHook(nil)
-		e.checkpointMu.Unlock()
-		if scarce && largest.Load() <= flushPiece {
-			t.Errorf("little memory: a write has %d bytes at most", largest.Load())
-		}
-		if !scarce && (most.Load() != 1 || largest.Load() < flushPiece/2 || largest.Load() > flushPiece+60_000) {
-			t.Errorf("much memory: %d writes at a time, of %d bytes at most", most.Load(), largest.Load())
-		}
-		closeEngine(t, e)
 	}
 }
 
@@ -143,10 +142,7 @@ func TestFlushesStandBackWhileMemoryIsPlentiful(t *testing.T) {
 func TestManyPartitionsAreSyncedTogether(t *testing.T) {
 	t.Parallel()
 	const n = 100
-	specs := make([]PartitionSpec, n)
-	for i := range specs {
-		specs[i] = testSpec('a', int32(i), LogConfig{})
-	}
+	specs := testSpecs(n)
 	for _, together := range []bool{true, false} {
 		fs := newFS(t)
 		cfg := testConfig(fs, specs...)
@@ -185,10 +181,7 @@ func TestWhatIsSyncedTogetherIsWrittenOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n = 20
-		specs := make([]PartitionSpec, n)
-		for i := range specs {
-			specs[i] = testSpec('a', int32(i), LogConfig{})
-		}
+		specs := testSpecs(n)
 		fs := newFS(t)
 		cfg := testConfig(fs, specs...)
 		cfg.SyncAllFrom = n

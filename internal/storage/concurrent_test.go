@@ -141,10 +141,7 @@ func follow(t *testing.T, p *Partition, n base.Offset) {
 // Many partitions with less than a block each share a tail that is too small for them: none waits for another's block to fill.
 func TestSmallTailGoesOn(t *testing.T) {
 	t.Parallel()
-	specs := make([]PartitionSpec, 16)
-	for i := range specs {
-		specs[i] = testSpec('a', int32(i), LogConfig{})
-	}
+	specs := testSpecs(16)
 	cfg := testConfig(newFS(t), specs...)
 	cfg.TailBytes = 128 << 10
 	e := open(t, cfg)

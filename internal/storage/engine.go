@@ -61,7 +61,7 @@ type Engine struct {
 	roomless  atomic.Bool  // the file system can not take room for bodies
 
 	flusher    *flusher
-	flushAlone chan struct{} // holds a value while a flusher works alone, as memory is plentiful
+	flushAlone chan struct{} // holds a value while one flusher keeps the other waiting, as memory is plentiful
 	diskFull   atomic.Bool   // the last flush or checkpoint found no room
 	fullTold   atomic.Bool   // that a flush found no room was logged, and none has found room since
 	stalled    stalledList

@@ -170,10 +170,7 @@ func TestManyPartitionsAreCheap(t *testing.T) {
 		n = 1000
 	}
 	fs := newFS(t)
-	specs := make([]PartitionSpec, n)
-	for i := range specs {
-		specs[i] = testSpec('a', int32(i), LogConfig{})
-	}
+	specs := testSpecs(int(n))
 	cfg := testConfig(fs, specs...)
 	cfg.WALMaxBytes, cfg.WALFileBytes, cfg.TailBytes = 256<<20, 8<<20, 128<<20
 	e := open(t, cfg)

@@ -28,6 +28,15 @@ func testSpec(topic byte, partition int32, c LogConfig) PartitionSpec {
 	return PartitionSpec{Topic: fmt.Sprintf("topic%c", topic), ID: testID(topic, partition), Config: c}
 }
 
+// testSpecs is the first n partitions of one topic.
+func testSpecs(n int) []PartitionSpec {
+	specs := make([]PartitionSpec, n)
+	for i := range specs {
+		specs[i] = testSpec('a', int32(i), LogConfig{})
+	}
+	return specs
+}
+
 // newFS returns a file system that holds an empty data folder.
 func newFS(t testing.TB) *crashfs.FS {
 	t.Helper()
