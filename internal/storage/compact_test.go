@@ -440,7 +440,7 @@ func (r *compactRun) restart() {
 // are held across it, against a model.
 func TestCompactionKeepsTheNewestOfEachKey(t *testing.T) {
 	t.Parallel()
-	seeds, seed := proof.Times(t, 12, 60, 2000), proof.Seed(t)
+	seeds, seed := proof.Times(t, 12, 48, 2000), proof.Seed(t)
 	if raceEnabled {
 		seeds = min(seeds, 3)
 	}

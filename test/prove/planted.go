@@ -77,7 +77,7 @@ var caughtBy = map[plant.Bug][]trap{
 	plant.TaskTwice:                {{"coordinator", 40}},
 	plant.LeaverUnnoticed:          {{"coordinator", 40}},
 	plant.NoTombstone:              {{"power-loss-broker", 100}},
-	plant.AnswerBeforeImage:        {{"power-loss-broker", 100}},
+	plant.AnswerBeforeImage:        {{"power-loss-broker", 500}},
 	plant.TrustCounts:              {{"hostile", 1000}},
 	plant.NoDecompressLimit:        {{"hostile", 1000}},
 	plant.FrameMemoryKept:          {{"hostile", 1000}},

@@ -40,7 +40,7 @@
 //
 // Reads of the log go past the page cache too, through a bounded cache of verified extents. A short read that goes on where a cached
 // block ends brings a whole MiB; any other only the blocks that it needs. What was read before, and is in no extent any more, is read
-// through the page cache: see readOnce. It is checked as well, and if it is not what was written the disk is asked.
+// through the page cache: see pastReads. It is checked as well, and if it is not what was written the disk is asked.
 //
 // # Locks
 //

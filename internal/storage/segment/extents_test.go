@@ -165,6 +165,90 @@ func TestWhatIsReadAgainComesThroughThePageCache(t *testing.T) {
 	}
 }
 
+// pageCache is a file system whose page cache can be emptied. It counts the bytes of logs that were read past it, and that were read through
+// it by who did not ask whether they are there.
+type pageCache struct {
+	disk.FS
+	empty, asked bool
+	past, filled int
+}
+
+func (c *pageCache) OpenDirect(name string, opts disk.DirectOptions) (disk.DirectFile, error) {
+	f, err := c.FS.OpenDirect(name, opts)
+	return &pastPageCache{f, c}, err
+}
+
+func (c *pageCache) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := c.FS.Open(name, opts...)
+	if strings.HasSuffix(name, logSuffix) {
+		f = &throughPageCache{f, c}
+	}
+	return f, err
+}
+
+type pastPageCache struct {
+	disk.DirectFile
+	cache *pageCache
+}
+
+func (f *pastPageCache) ReadAt(p []byte, off int64) (int, error) {
+	f.cache.past += len(p)
+	return f.DirectFile.ReadAt(p, off)
+}
+
+type throughPageCache struct {
+	vfs.File
+	cache *pageCache
+}
+
+func (f *throughPageCache) ReadAt(p []byte, off int64) (int, error) {
+	if !f.cache.asked {
+		f.cache.filled += len(p)
+	}
+	f.cache.asked = false
+	return f.File.ReadAt(p, off)
+}
+
+func (f *throughPageCache) Resident(int64, int64) (bool, error) {
+	f.cache.asked = true
+	return !f.cache.empty, nil
+}
+
+// TestThePageCacheIsFilledWhereItIsOfUse has one group after the other read a segment, none of it in our memory any more, while the page
+// cache keeps it, and later does not.
+func TestThePageCacheIsFilledWhereItIsOfUse(t *testing.T) {
+	t.Parallel()
+	fs := &pageCache{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	st, data, _ := sealed(t, o, 4, 3*extentSize)
+	s, err := OpenSealed(o, st)
+	must(t, err)
+	const end = 2 * BlockSize // the last block is not whole, and is read past the page cache
+	read := func(wantPast, wantFilled bool) {
+		t.Helper()
+		fs.past, fs.filled = 0, 0
+		if got := borrowAll(t, s); !bytes.Equal(got, data) {
+			t.Fatal("wrong bytes")
+		}
+		o.Files.Trim()
+		if (fs.past > end) != wantPast || (fs.filled > 0) != wantFilled {
+			t.Errorf("%d bytes were read past the page cache, want most of them: %t; %d were put there, want any: %t", fs.past, wantPast, fs.filled, wantFilled)
+		}
+	}
+	read(true, false)
+	read(false, true)
+	for range 3 {
+		read(false, false)
+	}
+	fs.empty = true
+	for range lapse {
+		read(true, false)
+	}
+	fs.empty = false
+	read(false, true)
+	read(false, false)
+}
+
 // staleCache is a file system whose page cache holds what is not on the disk.
 type staleCache struct{ disk.FS }
 
@@ -189,7 +273,7 @@ func TestTheDiskDecidesAndNotThePageCache(t *testing.T) {
 	st, data, _ := sealed(t, o, 4, 3<<20)
 	s, err := OpenSealed(o, st)
 	must(t, err)
-	for range 2 {
+	for range 3 {
 		if got := borrowAll(t, s); !bytes.Equal(got, data) {
 			t.Fatal("wrong bytes")
 		}

@@ -88,7 +88,7 @@ type Segment struct {
 	time     *ledger
 	txn      *ledger // aborted transactions
 	writing  writing
-	read     readOnce
+	past     pastReads
 	mu       sync.RWMutex // guards the fields below
 	current  State        // what was written
 	synced   State        // what the last Sync covered
