@@ -165,35 +165,20 @@ func TestWhatIsReadAgainComesThroughThePageCache(t *testing.T) {
 	}
 }
 
-// pageCache is a file system whose page cache can be emptied. It counts the bytes of logs that were read past it, and that were read through
-// it by who did not ask whether they are there.
+// pageCache is a file system whose page cache can be emptied. It counts the bytes of logs that are read through it by who did not ask whether
+// they are there, beside those that are read past it.
 type pageCache struct {
-	disk.FS
+	*reads
 	empty, asked bool
-	past, filled int
-}
-
-func (c *pageCache) OpenDirect(name string, opts disk.DirectOptions) (disk.DirectFile, error) {
-	f, err := c.FS.OpenDirect(name, opts)
-	return &pastPageCache{f, c}, err
+	filled       int
 }
 
 func (c *pageCache) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	f, err := c.FS.Open(name, opts...)
+	f, err := c.reads.Open(name, opts...)
 	if strings.HasSuffix(name, logSuffix) {
 		f = &throughPageCache{f, c}
 	}
 	return f, err
-}
-
-type pastPageCache struct {
-	disk.DirectFile
-	cache *pageCache
-}
-
-func (f *pastPageCache) ReadAt(p []byte, off int64) (int, error) {
-	f.cache.past += len(p)
-	return f.DirectFile.ReadAt(p, off)
 }
 
 type throughPageCache struct {
@@ -218,7 +203,7 @@ func (f *throughPageCache) Resident(int64, int64) (bool, error) {
 // cache keeps it, and later does not.
 func TestThePageCacheIsFilledWhereItIsOfUse(t *testing.T) {
 	t.Parallel()
-	fs := &pageCache{FS: crashfs.New()}
+	fs := &pageCache{reads: &reads{FS: crashfs.New()}}
 	o := in(t, fs, "/t-0", 0)
 	st, data, _ := sealed(t, o, 4, 3*extentSize)
 	s, err := OpenSealed(o, st)
@@ -226,13 +211,13 @@ func TestThePageCacheIsFilledWhereItIsOfUse(t *testing.T) {
 	const end = 2 * BlockSize // the last block is not whole, and is read past the page cache
 	read := func(wantPast, wantFilled bool) {
 		t.Helper()
-		fs.past, fs.filled = 0, 0
+		fs.bytes, fs.filled = 0, 0
 		if got := borrowAll(t, s); !bytes.Equal(got, data) {
 			t.Fatal("wrong bytes")
 		}
 		o.Files.Trim()
-		if (fs.past > end) != wantPast || (fs.filled > 0) != wantFilled {
-			t.Errorf("%d bytes were read past the page cache, want most of them: %t; %d were put there, want any: %t", fs.past, wantPast, fs.filled, wantFilled)
+		if (fs.bytes > end) != wantPast || (fs.filled > 0) != wantFilled {
+			t.Errorf("%d bytes were read past the page cache, want most of them: %t; %d were put there, want any: %t", fs.bytes, wantPast, fs.filled, wantFilled)
 		}
 	}
 	read(true, false)

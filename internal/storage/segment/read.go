@@ -129,37 +129,51 @@ func (s *Segment) extentAt(im image, block, want int64, ahead bool) (*extent, er
 		return e, nil
 	}
 	blocks = min(blocks, (im.size+BlockSize-1)/BlockSize-block)
-	if whole := min(block+blocks, im.size/BlockSize) - block; whole > 0 {
-		if by := s.past.next(block, whole); by != direct {
-			e, err := s.readExtent(im, block, blocks, by)
-			if err == nil {
-				return e, nil
-			}
-			if errors.Is(err, errNotResident) {
-				s.past.lapsed(block, whole)
-			}
-			// What the disk has decides.
+	if whole := min(block+blocks, im.size/BlockSize) - block; whole > 0 && s.throughPageCache(block, whole) {
+		if e, err := s.readExtent(im, block, blocks, false /* direct */); err == nil {
+			return e, nil
 		}
+		// What the disk has decides.
 	}
-	e, err := s.readExtent(im, block, blocks, direct)
+	e, err := s.readExtent(im, block, blocks, true /* direct */)
 	if err != nil && blocks > 1 {
-		e, err = s.readExtent(im, block, 1, direct) // the trouble may lie further on
+		e, err = s.readExtent(im, block, 1, true /* direct */) // the trouble may lie further on
 	}
 	return e, err
 }
 
-// errNotResident is the error of a read by the route resident of what the page cache has not got.
-var errNotResident = errors.New("not in the page cache")
+// throughPageCache notes that whole blocks are read now, and reports whether it is through the page cache: to put them there, or because it
+// has kept them. Where nobody can say whether it has, it is taken to have.
+func (s *Segment) throughPageCache(block, blocks int64) bool {
+	by := s.past.next(block, blocks)
+	if by != resident {
+		return by == filling
+	}
+	f, err := s.o.Files.acquire(s, logSuffix, false, false)
+	if err != nil {
+		return false
+	}
+	defer s.o.Files.release(f)
+	all, err := disk.Resident(f.file, block*BlockSize, blocks*BlockSize)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return true
+	case err == nil && !all:
+		s.past.lapsed(block, blocks)
+	}
+	return all
+}
 
-// readExtent reads and checks blocks. Damage in the first is an error; before damage in a later one the extent ends.
-func (s *Segment) readExtent(im image, block, blocks int64, by route) (*extent, error) {
+// readExtent reads and checks blocks, past the page cache or through it. Damage in the first is an error; before damage in a later one the
+// extent ends.
+func (s *Segment) readExtent(im image, block, blocks int64, direct bool) (*extent, error) {
 	crcs, err := s.blockCRCs(im, block, block+blocks)
 	if err != nil {
 		return nil, err
 	}
 	e := s.o.Files.newExtent(s, block, blocks)
 	e.data = e.data[:min(blocks*BlockSize, im.size-e.pos())]
-	err = s.readRaw(im, e, by)
+	err = s.readRaw(im, e, direct)
 	for n := 0; err == nil && n < len(e.data); n += BlockSize {
 		b := e.data[n:min(n+BlockSize, len(e.data))]
 		if err = s.checkBlock(b, block+int64(n/BlockSize), crcs[n/BlockSize*sidecarEntrySize:]); err != nil && n > 0 {
@@ -217,28 +231,22 @@ func warm(b []byte) (sum byte) {
 	return sum // or the compiler leaves the loop out
 }
 
-// readRaw fills e with the segment's bytes, unchecked: from the file, and the ragged end from memory.
-func (s *Segment) readRaw(im image, e *extent, by route) error {
+// readRaw fills e with the segment's bytes, unchecked: from the file, past the page cache or through it, and the ragged end from memory.
+func (s *Segment) readRaw(im image, e *extent, direct bool) error {
 	pos := e.pos()
 	fromFile := int64(len(e.data))
 	if ragged := im.size - int64(len(im.ragged)); len(im.ragged) > 0 && pos+fromFile > ragged {
 		fromFile = max(0, ragged-pos)
 	}
 	if fromFile > 0 {
-		f, err := s.o.Files.acquire(s, logSuffix, by == direct, false)
+		f, err := s.o.Files.acquire(s, logSuffix, direct, false)
 		if err == nil {
 			defer s.o.Files.release(f)
-			switch by {
-			case direct:
+			if direct {
 				err = readDirect(f.direct, e.data[:cap(e.data)], fromFile, pos)
-			case filling:
+			} else {
 				err = readFull(f, e.data[:fromFile], pos)
-			case resident:
-				err = readResident(f, e.data[:fromFile], pos)
 			}
-		}
-		if errors.Is(err, errNotResident) {
-			return err
 		}
 		if err != nil {
 			return s.readDamage(logSuffix, pos, int64(len(e.data)), err)
@@ -263,18 +271,6 @@ func readDirect(f disk.DirectFile, buf []byte, n, pos int64) error {
 	default:
 		return err
 	}
-}
-
-// readResident reads what the page cache has, or fails with errNotResident. Where nobody can say what it has, it is as readFull.
-func readResident(f *openFile, p []byte, pos int64) error {
-	switch all, err := disk.Resident(f.file, pos, int64(len(p))); {
-	case errors.Is(err, errors.ErrUnsupported):
-	case err != nil:
-		return err
-	case !all:
-		return errNotResident
-	}
-	return readFull(f, p, pos)
 }
 
 // readFull is io.ReaderAt.ReadAt without io.EOF for a read that ends where the file does.
