@@ -83,7 +83,11 @@ var errCheckpoint = errors.New("damaged checkpoint")
 
 // encode returns the whole file.
 func (c *checkpointFile) encode() []byte {
-	b := make([]byte, checkpointHeader, checkpointHeader+256+300*len(c.Partitions))
+	size := checkpointHeader + 256 + 300*len(c.Partitions)
+	for i := range c.Partitions {
+		size += len(c.Partitions[i].Ragged)
+	}
+	b := make([]byte, checkpointHeader, size)
 	b = binary.BigEndian.AppendUint64(b, uint64(c.From))
 	b = binary.BigEndian.AppendUint64(b, uint64(c.HighestProducer))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(c.Partitions)+len(c.encoded)))

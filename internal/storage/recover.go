@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ottlaio/ottla/internal/base"
 	"github.com/ottlaio/ottla/internal/plant"
@@ -17,7 +18,8 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
-// recovery is the state of an Open that replays the wal. It runs on one goroutine, before any other exists.
+// recovery is the state of an Open that replays the wal. It runs on one goroutine, before any other of the engine exists; flushes of several
+// partitions at a time are waited for.
 type recovery struct {
 	e          *Engine
 	checkpoint *checkpointFile
@@ -415,15 +417,17 @@ func (r *recovery) room(n int) error {
 	if err := r.keepRagged(partitions); err != nil {
 		return err
 	}
-	for _, p := range partitions {
+	err := inParallel(replayFlushes, partitions, func(p *Partition) error {
 		p.forgetFlushed()
 		if pool.InUse() <= pool.Budget()/2 {
-			break
+			return nil
 		}
-		if err := r.flush(p); err != nil {
-			return err
-		}
+		err := p.flushReplayed()
 		p.forgetFlushed()
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if !pool.TryAcquire(n) {
 		pool.Overdraw(n) // those that could not be flushed yet; the wal's size bounds them
@@ -431,15 +435,21 @@ func (r *recovery) room(n int) error {
 	return nil
 }
 
+// replayFlushes is how many partitions are flushed, or have their ragged ends read, at a time during replay: each mostly waits for the disk.
+const replayFlushes = 16
+
 // flush writes what was replayed of p to its segments, unless that has to wait.
 func (r *recovery) flush(p *Partition) error {
+	if err := r.keepRagged([]*Partition{p}); err != nil {
+		return err
+	}
+	return p.flushReplayed()
+}
+
+// flushReplayed is recovery.flush of a partition whose ragged end was kept, if it can be.
+func (p *Partition) flushReplayed() error {
 	if p.covered && p.segments[p.flushing].seg != nil {
-		if err := r.keepRagged([]*Partition{p}); err != nil {
-			return err
-		}
-		if p.covered {
-			return nil // its ragged end is torn; the wal will say further on what it was
-		}
+		return nil // its ragged end is torn; the wal will say further on what it was
 	}
 	err := p.flush(1)
 	if errors.Is(err, errFolderTaken) {
@@ -451,35 +461,61 @@ func (r *recovery) flush(p *Partition) error {
 // keepRagged makes the ragged ends of partitions safe in the checkpoint before replay rewrites their blocks: there is no wal yet to
 // carry them in. Ends that a power loss has torn are left: an entry further on in the wal restores them.
 func (r *recovery) keepRagged(partitions []*Partition) error {
-	kept := false
-	for _, p := range partitions {
-		if !p.covered || p.endPos == p.flushedPos {
-			continue
-		}
-		s := p.segments[p.flushing]
-		if s.seg == nil {
-			p.covered = false
-			continue
-		}
-		pos, data, err := s.seg.RaggedBytes()
+	partitions = slices.DeleteFunc(slices.Clone(partitions), func(p *Partition) bool { return !p.covered || p.endPos == p.flushedPos })
+	if len(partitions) == 0 {
+		return nil
+	}
+	var mu sync.Mutex
+	ends := make(map[base.TopicIDPartition]raggedEnd, len(partitions))
+	err := inParallel(replayFlushes, partitions, func(p *Partition) error {
+		end, err := p.raggedEnd()
 		if err != nil {
 			return err
 		}
-		if _, err := s.seg.ReadAt(make([]byte, len(data)), pos); err != nil && len(data) > 0 {
-			continue
+		mu.Lock()
+		defer mu.Unlock()
+		ends[p.id] = end
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	kept := false
+	for i := range r.checkpoint.Partitions {
+		rec := &r.checkpoint.Partitions[i]
+		if end := ends[rec.ID]; len(end.data) > 0 && !end.torn {
+			rec.RaggedPos, rec.Ragged = end.pos, end.data
+			kept = true
 		}
-		p.covered = false
-		for i := range r.checkpoint.Partitions {
-			if rec := &r.checkpoint.Partitions[i]; rec.ID == p.id && len(data) > 0 {
-				rec.RaggedPos, rec.Ragged = pos, data
-				kept = true
-			}
-		}
+	}
+	for _, p := range partitions {
+		p.covered = ends[p.id].torn
 	}
 	if !kept {
 		return nil
 	}
 	return writeCheckpoint(r.e.cfg.FS, r.e.cfg.Dir, r.checkpoint)
+}
+
+// raggedEnd is what stands after the last aligned position of a segment.
+type raggedEnd struct {
+	pos  int64
+	data []byte
+	torn bool
+}
+
+// raggedEnd reads that of the segment being flushed.
+func (p *Partition) raggedEnd() (end raggedEnd, err error) {
+	s := p.segments[p.flushing]
+	if s.seg == nil {
+		return end, nil
+	}
+	if end.pos, end.data, err = s.seg.RaggedBytes(); err != nil || len(end.data) == 0 {
+		return end, err
+	}
+	_, err = s.seg.ReadAt(make([]byte, len(end.data)), end.pos)
+	end.torn = err != nil
+	return end, nil
 }
 
 // finish makes the engine ready for use.

@@ -80,11 +80,11 @@ func recoverOnly(fs disk.FS, from Sequence, onDamage func(*CorruptError) error) 
 		cfg: cfg, medium: &folder{fs: fs, dir: cfg.Dir}, logger: slog.New(slog.DiscardHandler), from: max(from, 1), replay: replay, readOnly: true,
 	}
 	if buf, ok := scratch.Get().(*[]byte); ok {
-		r.scratch.buf = *buf
+		r.windows.current.buf = *buf
 	}
 	err = r.run(context.Background())
 	r.closeFiles()
-	scratch.Put(&r.scratch.buf)
+	scratch.Put(&r.windows.current.buf)
 	return *got, err
 }
 

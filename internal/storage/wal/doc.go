@@ -48,7 +48,7 @@
 // # Memory
 //
 // Three group buffers are kept and used again. Reservations and groups that are not yet written are bounded by PendingBytes; recovery
-// holds one window of 1 MiB, or one group, which is never larger than its file.
+// holds two windows of 1 MiB, or of one group, which is never larger than its file.
 //
 // # Example
 //

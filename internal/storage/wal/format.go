@@ -158,6 +158,9 @@ func decodeGroupHeader(b []byte) (groupHeader, bool) {
 	return h, true
 }
 
+// content is the whole group's length without its padding, in bytes.
+func (h groupHeader) content() int64 { return groupHeaderBytes + h.body + int64(h.runs)*runBytes }
+
 // size is the whole group's, in bytes, up to the next block.
 func (h groupHeader) size(block int64) int64 { return groupSize(h.body, int(h.runs), block) }
 

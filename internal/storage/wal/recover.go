@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 
@@ -36,7 +35,7 @@ type recovery struct {
 	inFile  uint64
 	end     int64
 	skipped bool // groups before the next one are missing, so its pointer back proves nothing
-	scratch window
+	windows windows
 }
 
 // foundFile is a file of an earlier wal.
@@ -91,6 +90,7 @@ func (r *recovery) openFiles() error {
 }
 
 func (r *recovery) closeFiles() {
+	r.windows.wait()
 	for _, x := range r.files {
 		_ = x.f.Close() // what mattered was synced
 	}
@@ -302,35 +302,27 @@ func (r *recovery) damage(e *CorruptError) error {
 	return r.cfg.OnDamage(e)
 }
 
-// window reads a file in large pieces.
-type window struct {
-	of   *foundFile
-	off  int64
-	data []byte // what was read
-	buf  []byte
-}
-
-const windowBytes = 1 << 20
-
 // read returns n bytes at off, which the caller has checked to lie in the file. They are valid until the next read.
 func (r *recovery) read(x *foundFile, off, n int64) ([]byte, error) {
-	w := &r.scratch
-	if w.of == x && off >= w.off && off+n <= w.off+int64(len(w.data)) {
-		return w.data[off-w.off:][:n], nil
+	b, err := r.windows.read(x, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.medium.name(x.number), err)
 	}
-	align := int64(max(minBlockBytes, x.f.Alignment()))
-	start := off &^ (align - 1)
-	want := roundUp(max(off+n-start, min(windowBytes, x.size-start)), align)
-	if int64(len(w.buf)) < want {
-		w.buf = alignedBuffer(want, max(align, maxBlockBytes))
+	return b, nil
+}
+
+// readAhead begins to read the group at pos, as far as is known where it ends.
+func (r *recovery) readAhead(x *foundFile, pos int64) {
+	if x.endPos != 0 && pos >= x.endPos {
+		return
 	}
-	w.of = nil
-	got, err := x.f.ReadAt(w.buf[:want], start)
-	if err != nil && !errors.Is(err, io.EOF) || int64(got) < off+n-start {
-		return nil, fmt.Errorf("read %s at %d: %w", r.medium.name(x.number), start, err)
+	n := int64(groupHeaderBytes)
+	if b, ok := r.windows.current.at(x, pos, n); ok {
+		if h, ok := decodeGroupHeader(b); ok && h.size(int64(x.h.block)) <= x.size-pos {
+			n = h.content()
+		}
 	}
-	w.of, w.off, w.data = x, start, w.buf[:got]
-	return w.data[off-start:][:n], nil
+	r.windows.readAhead(x, pos, n)
 }
 
 func isZeros(b []byte) bool {
@@ -402,14 +394,14 @@ func (r *recovery) group(x *foundFile, pos int64, want Sequence) (groupHeader, *
 	if want < r.from {
 		return h, nil, nil
 	}
-	content := groupHeaderBytes + h.body + int64(h.runs)*runBytes
-	b, err := r.read(x, pos, content)
+	b, err := r.read(x, pos, h.content())
 	if err != nil {
 		return h, nil, err
 	}
 	if bad := checkGroup(h, b); bad != nil {
 		return h, bad, nil
 	}
+	r.readAhead(x, pos+h.size(int64(x.h.block)))
 	return h, nil, r.replayGroup(h, b, nil)
 }
 
@@ -531,7 +523,7 @@ func (r *recovery) pastBad(x *foundFile, pos int64, want Sequence, h groupHeader
 		return 0, 0, err
 	}
 	if bad.table {
-		b, err := r.read(x, pos, groupHeaderBytes+h.body+int64(h.runs)*runBytes)
+		b, err := r.read(x, pos, h.content())
 		if err == nil {
 			err = r.replayGroup(h, b, bad.broken)
 		}
