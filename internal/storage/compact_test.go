@@ -276,12 +276,7 @@ func (r *compactRun) end(which int) {
 
 // compact makes a checkpoint, so that there is something to compact, and compacts.
 func (r *compactRun) compact() {
-	if err := r.p.flush(1); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.e.Checkpoint(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
+	checkpointFlushed(r.t, r.p)
 	images := r.losses()
 	if err := r.e.Compact(r.t.Context()); err != nil {
 		r.t.Fatal(err)
@@ -485,6 +480,33 @@ func TestTombstonesAndMarkersGoAfterTheirTime(t *testing.T) {
 	}
 }
 
+// appendTombstones appends a batch of tombstones of keys that only i decides. Compaction adds to each batch when they were deleted, so that it
+// grows.
+func appendTombstones(t *testing.T, p *Partition, i int) {
+	t.Helper()
+	b := record.NewBuilder(record.BuilderOptions{})
+	for k := range 20 {
+		b.Append(testTime+int64(i), fmt.Appendf(nil, "%d-%d", i, k), nil)
+	}
+	batch := b.Build(0)
+	h, _ := record.ParseHeader(batch)
+	at, err := p.Append(t.Context(), batch, h, AppendOptions{})
+	if err == nil {
+		err = p.e.Wait(t.Context(), at.Sequence)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkpointFlushed makes a checkpoint that covers all of p, so that there is something to compact.
+func checkpointFlushed(t testing.TB, p *Partition) {
+	t.Helper()
+	if err := errors.Join(p.flush(1), p.e.Checkpoint(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	t.Parallel()
 	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, IndexInterval: 300, Compact: true, DeleteRetention: 300 * 24 * time.Hour})
@@ -492,27 +514,10 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	cfg.Cleaner.Backoff = time.Hour
 	e := open(t, cfg)
 	p := partition(t, e, spec.ID)
-	for i := range 20 { // nothing but tombstones, each the only record of its key
-		b := record.NewBuilder(record.BuilderOptions{})
-		for k := range 20 {
-			b.Append(testTime+int64(i), fmt.Appendf(nil, "%d-%d", i, k), nil)
-		}
-		batch := b.Build(0)
-		h, _ := record.ParseHeader(batch)
-		at, err := p.Append(t.Context(), batch, h, AppendOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := e.Wait(t.Context(), at.Sequence); err != nil {
-			t.Fatal(err)
-		}
+	for i := range 20 {
+		appendTombstones(t, p, i)
 	}
-	if err := p.flush(1); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	checkpointFlushed(t, p)
 	held, err := p.Read(0, ReadOptions{MaxBytes: 600, AtLeastOne: true})
 	if err != nil {
 		t.Fatal(err)
@@ -540,6 +545,38 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	again, err := readAll(partition(t, e, spec.ID), 0, 1000)
 	if err != nil && !errors.Is(err, io.EOF) || string(again) != string(all) {
 		t.Fatalf("after a kill: %d bytes, %v; want %d", len(again), err, len(all))
+	}
+}
+
+// The first segment grows, so that it begins before position zero, and then loses all of its records.
+func TestASegmentBeforePositionZeroIsEmptied(t *testing.T) {
+	t.Parallel()
+	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, IndexInterval: 300, Compact: true, DeleteRetention: 300 * 24 * time.Hour})
+	cfg := testConfig(newFS(t), spec)
+	cfg.Cleaner.Backoff = time.Hour
+	e := open(t, cfg)
+	p := partition(t, e, spec.ID)
+	for range 2 {
+		for i := range 6 {
+			appendTombstones(t, p, i)
+		}
+		checkpointFlushed(t, p)
+		if err := e.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.mu.Lock()
+	first := p.segments[0]
+	p.mu.Unlock()
+	if first.start >= 0 || first.seg != nil {
+		t.Fatalf("the first segment begins at %d and is empty: %t", first.start, first.seg == nil)
+	}
+	all, err := readAll(p, 0, 1000)
+	if err != nil || int64(len(all)) != p.SizeBytes() {
+		t.Fatalf("%d bytes, %v; want %d", len(all), err, p.SizeBytes())
+	}
+	if _, ok, err := p.OffsetForTimestamp(testTime); err != nil || !ok {
+		t.Fatalf("OffsetForTimestamp: %t, %v", ok, err)
 	}
 }
 

@@ -189,7 +189,7 @@ func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 			pos += inSegment
 		}
 	}
-	return walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes}, nil
+	return walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes, dataEnd: pos, rangeEnd: pos}, nil
 }
 
 // stopAtEdge makes the walker stop at the first damaged range or hole after pos, where the batch that it has just returned begins.
