@@ -14,14 +14,6 @@ func (c *FileCache) writeBuffer(align int) []byte {
 	return disk.AlignedBuffer(writeBytes, max(align, minAlignment))
 }
 
-// extentBuffer returns a buffer of extentSize bytes for direct reads.
-func (c *FileCache) extentBuffer() []byte {
-	if b, ok := c.extent.Get().(*[extentSize]byte); ok {
-		return b[:]
-	}
-	return disk.AlignedBuffer(extentSize, minAlignment)
-}
-
 // blockBuffer returns a buffer of BlockSize bytes for direct reads.
 func (c *FileCache) blockBuffer() []byte {
 	if b, ok := c.block.Get().(*[BlockSize]byte); ok {
@@ -32,12 +24,9 @@ func (c *FileCache) blockBuffer() []byte {
 
 // recycle takes back a buffer that one of these returned.
 func (c *FileCache) recycle(b []byte) {
-	switch cap(b) {
-	case writeBytes:
+	if cap(b) == writeBytes {
 		c.write.Put((*[writeBytes]byte)(b[:writeBytes]))
-	case extentSize:
-		c.extent.Put((*[extentSize]byte)(b[:extentSize]))
-	default:
-		c.block.Put((*[BlockSize]byte)(b[:BlockSize]))
+		return
 	}
+	c.block.Put((*[BlockSize]byte)(b[:BlockSize]))
 }

@@ -25,7 +25,6 @@ type FileCache struct {
 	maxOpen int
 	extents extents
 	block   sync.Pool // of *[BlockSize]byte
-	extent  sync.Pool // of *[extentSize]byte
 	write   sync.Pool // of *[writeBytes]byte
 
 	mu     sync.Mutex // guards the fields below; files are opened and closed without it

@@ -24,6 +24,7 @@ type extents struct {
 	recent list.List // of *extent, most recently used first
 	bytes  int64
 	live   int64 // bytes of all extents, kept or in use
+	large  arenas
 }
 
 type blockKey struct {
@@ -36,6 +37,7 @@ type extent struct {
 	segment *Segment
 	first   int64         // number of its first block
 	data    []byte        // its capacity is that of the buffer
+	arena   *arena        // that the buffer is of, nil for one of a block
 	users   int           // readers, and the cache while it keeps it
 	place   *list.Element // in recent while the cache keeps it
 }
@@ -47,11 +49,12 @@ func (c *FileCache) newExtent(s *Segment, first, blocks int64) *extent {
 	e := &extent{segment: s, first: first, users: 1}
 	if blocks == 1 {
 		e.data = c.blockBuffer()
-	} else {
-		e.data = c.extentBuffer()
 	}
 	c.extents.mu.Lock()
 	defer c.extents.mu.Unlock()
+	if blocks > 1 {
+		e.data, e.arena = c.extents.large.take()
+	}
 	c.extents.live += int64(cap(e.data))
 	return e
 }
@@ -120,7 +123,11 @@ func (c *FileCache) unuseLocked(e *extent) {
 	e.users--
 	if e.users == 0 {
 		c.extents.live -= int64(cap(e.data))
-		c.recycle(e.data)
+		if e.arena != nil {
+			c.extents.large.give(e.data, e.arena)
+		} else {
+			c.recycle(e.data)
+		}
 		e.data = nil
 	}
 }
@@ -144,8 +151,13 @@ func (c *FileCache) forgetExtents(s *Segment) {
 	c.dropExtents(func(e *extent) bool { return e.segment == s })
 }
 
-// Trim drops all cached blocks. Meant for quiet times.
-func (c *FileCache) Trim() { c.dropExtents(func(*extent) bool { return true }) }
+// Trim drops all cached blocks, and the memory that they had. Meant for quiet times.
+func (c *FileCache) Trim() {
+	c.dropExtents(func(*extent) bool { return true })
+	c.extents.mu.Lock()
+	defer c.extents.mu.Unlock()
+	c.extents.large.trim()
+}
 
 func (c *FileCache) dropExtents(which func(*extent) bool) {
 	x := &c.extents

@@ -6,15 +6,16 @@
 //
 // # Memory
 //
-// A [Pool] maps chunks of 1 MiB from the system and cuts each into slabs of one size class: 4, 16, 64, 256 KiB or the
-// whole chunk. A tail takes a new slab when its last is full, of about half the size of what it already holds, so slabs
-// grow with what arrives between two releases, and ten thousand partitions that trickle hold 4 KiB each. [Tail.Shrink] moves a
-// little that is left in a large slab to a small one; a tail that is empty holds none.
+// A [Pool] maps chunks of 2 MiB from the system and cuts each into slabs of one size class: 4, 16, 64, 256 KiB or half the
+// chunk. Those of the two largest classes are in huge pages where the system has them. A tail takes a new slab when its last is
+// full, of about half the size of what it already holds, so slabs grow with what arrives between two releases, and ten thousand
+// partitions that trickle hold 4 KiB each. [Tail.Shrink] moves a little that is left in a large slab to a small one; a tail that is
+// empty holds none.
 //
 // Bytes lie in memory as they will in the segment's blocks ([Tail.Align]), so that whole blocks are written from where they are
 // ([Tail.View]).
 //
-//	chunk (mmap, 1 MiB)   [slab][slab][slab]...      one class per chunk, a bitmap of the free ones
+//	chunk (mmap, 2 MiB)   [slab][slab][slab]...      one class per chunk, a bitmap of the free ones
 //	tail                   slab → slab → slab        positions rise; the first and the last may be partly used
 //
 // A freed slab waits for its next user. Free memory that is still resident is bounded by idleBytes: beyond it, free slabs

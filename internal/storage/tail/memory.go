@@ -6,13 +6,18 @@ import (
 	"math/bits"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ottlaio/ottla/internal/storage/hugepage"
 )
 
 // Sizes of slabs are smallestSlab << (2 * class).
 const (
 	smallestSlab = 4 << 10
-	classes      = 5
-	chunkBytes   = smallestSlab << (2 * (classes - 1)) // 1 MiB, one slab of the largest class
+	classes      = 5             // the largest has slabs of 1 MiB
+	chunkBytes   = hugepage.Size // two of them
+	// hugeClass is the first class whose chunks are in huge pages: its slabs are written to segments from where they are. Smaller slabs are for
+	// partitions in which little waits, and a chunk of them takes no more memory than its slabs do.
+	hugeClass = 3
 )
 
 func classSize(class int) int { return smallestSlab << (2 * class) }
@@ -48,7 +53,7 @@ func (s slab) size() int { return classSize(int(s.class)) }
 
 func (s slab) bytes() []byte {
 	at := int(s.index) * s.size()
-	return s.chunk.mem[at : at+s.size() : at+s.size()]
+	return s.chunk.memory.Bytes[at : at+s.size() : at+s.size()]
 }
 
 // bitmap has a bit for each slab of a chunk.
@@ -68,12 +73,12 @@ func (b *bitmap) first() (uint16, bool) {
 
 // chunk is a mapping that is cut into slabs of one class.
 type chunk struct {
-	mem   []byte
-	class int8
-	used  int    // slabs held
-	warm  bitmap // free, and its pages may be resident
-	cold  bitmap // free, its pages returned or never touched
-	place int    // index in memory.partial[class], -1 when every slab is held
+	memory hugepage.Memory
+	class  int8
+	used   int    // slabs held
+	warm   bitmap // free, and its pages may be resident
+	cold   bitmap // free, its pages returned or never touched
+	place  int    // index in memory.partial[class], -1 when every slab is held
 }
 
 // memory hands out slabs. It has no lock of its own: Pool.mu guards it.
@@ -111,7 +116,7 @@ func (m *memory) take(class int) (slab, error) {
 		c.cold.clear(s.index)
 	}
 	c.used++
-	if c.used == len(c.mem)/s.size() {
+	if c.used == len(c.memory.Bytes)/s.size() {
 		m.remove(c)
 	}
 	return s, nil
@@ -121,16 +126,19 @@ func (m *memory) take(class int) (slab, error) {
 func (m *memory) newChunk(class int) (*chunk, error) {
 	c := m.stealFree()
 	if c == nil {
-		mem, err := unix.Mmap(-1, 0, chunkBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		memory, err := hugepage.Map(chunkBytes)
 		if err != nil {
 			return nil, err
 		}
-		c = &chunk{mem: mem, place: -1}
+		c = &chunk{memory: memory, place: -1}
+	}
+	if huge := class >= hugeClass; huge != (c.class >= hugeClass) {
+		c.memory.Prefer(huge)
 	}
 	c.class = int8(class)
 	warm := c.warm != bitmap{}
 	c.warm, c.cold = bitmap{}, bitmap{}
-	for i := range len(c.mem) / classSize(class) {
+	for i := range len(c.memory.Bytes) / classSize(class) {
 		if warm {
 			if m.poison {
 				fill(slab{chunk: c, class: c.class, index: uint16(i)}.bytes()) // the pattern begins with each slab
@@ -158,7 +166,7 @@ func (m *memory) stealFree() *chunk {
 			cold := c.cold != bitmap{}
 			m.forgetWarm(c)
 			if cold {
-				discard(c.mem)
+				discard(c.memory.Bytes)
 				c.warm = bitmap{}
 			}
 			return c
@@ -222,10 +230,8 @@ func (m *memory) trim() {
 func (m *memory) unmap(c *chunk) {
 	m.remove(c)
 	m.forgetWarm(c)
-	if err := unix.Munmap(c.mem); err != nil {
-		panic(fmt.Sprintf("tail: unmap a chunk: %v", err)) // only a wrong address can make it fail
-	}
-	c.mem = nil
+	c.memory.Unmap()
+	c.memory = hugepage.Memory{}
 }
 
 func (m *memory) insert(c *chunk) {
