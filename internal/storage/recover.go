@@ -510,12 +510,8 @@ func (p *Partition) raggedEnd() (end raggedEnd, err error) {
 	if s.seg == nil {
 		return end, nil
 	}
-	if end.pos, end.data, err = s.seg.RaggedBytes(); err != nil || len(end.data) == 0 {
-		return end, err
-	}
-	_, err = s.seg.ReadAt(make([]byte, len(end.data)), end.pos)
-	end.torn = err != nil
-	return end, nil
+	end.pos, end.data, end.torn, err = s.seg.CheckedRaggedBytes()
+	return end, err
 }
 
 // finish makes the engine ready for use.

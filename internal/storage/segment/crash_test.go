@@ -195,6 +195,39 @@ func TestPowerLossAtAnyMoment(t *testing.T) {
 	t.Logf("%d images", images)
 }
 
+// The last block is read once, to check it and for the bytes that the next write begins with.
+func TestTheRaggedEndIsReadOnce(t *testing.T) {
+	t.Parallel()
+	fs := &reads{FS: crashfs.New()}
+	o := in(t, fs, "/t-0", 0)
+	s := Create(o)
+	g := newStream(3, 0)
+	data, metas := g.batches(70_000)
+	must(t, s.Write(data, metas))
+	must(t, s.Sync())
+	wantPos, want, err := s.RaggedBytes()
+	must(t, err)
+	st := s.State()
+	must(t, s.Close())
+
+	s, err = OpenActive(o, st)
+	must(t, err)
+	pos, got, torn, err := s.CheckedRaggedBytes()
+	if pos != wantPos || !bytes.Equal(got, want) || torn || err != nil || len(want) == 0 {
+		t.Fatalf("%d bytes at %d, torn: %t, %v; want %d at %d", len(got), pos, torn, err, len(want), wantPos)
+	}
+	if fs.count != 1 {
+		t.Fatalf("%d reads", fs.count)
+	}
+	must(t, errors.Join(fs.FS.Rename(o.FS.PathJoin(o.Dir, FileName(0, logSuffix)), "/elsewhere"))) // so that it can not be read
+	more, metas := g.batches(5_000)
+	must(t, s.Write(more, metas))
+	if fs.count != 1 {
+		t.Fatalf("%d reads", fs.count)
+	}
+	must(t, s.Close())
+}
+
 // TestCarriedBytesHealATornBlock fills the block of the ragged end with garbage, as a disk may that loses power while it is rewritten.
 func TestCarriedBytesHealATornBlock(t *testing.T) {
 	t.Parallel()
@@ -214,6 +247,9 @@ func TestCarriedBytesHealATornBlock(t *testing.T) {
 	var d *DamageError
 	if _, err := s.ReadAt(make([]byte, 10), pos); !errors.As(err, &d) {
 		t.Fatalf("the garbage was not found: %v", err)
+	}
+	if at, _, torn, err := s.CheckedRaggedBytes(); at != pos || !torn || err != nil {
+		t.Fatalf("the garbage was not found: %d, %t, %v", at, torn, err)
 	}
 	must(t, s.RestoreRagged(pos, ragged))
 	if got := readAll(t, s); !bytes.Equal(got, data) {

@@ -352,6 +352,40 @@ func (s *Segment) RaggedBytes() (pos int64, data []byte, err error) {
 	return s.Size() - int64(len(ragged)), bytes.Clone(ragged), nil
 }
 
+// CheckedRaggedBytes is RaggedBytes that reads the whole last block and checks it. torn tells that it is not what the segment's state says;
+// then nothing of it is kept. What was checked here the next Write does not read again. For the goroutine that writes.
+func (s *Segment) CheckedRaggedBytes() (pos int64, data []byte, torn bool, err error) {
+	align, err := s.alignment()
+	if err != nil {
+		return 0, nil, false, err
+	}
+	im, err := s.image()
+	if err != nil {
+		return 0, nil, false, err
+	}
+	n := int(im.size % int64(align))
+	pos = im.size - int64(n)
+	if n == 0 {
+		return pos, nil, false, nil
+	}
+	last := &extent{segment: s, first: im.size / BlockSize, data: s.o.Files.blockBuffer()}
+	defer s.o.Files.recycle(last.data)
+	last.data = last.data[:im.size%BlockSize]
+	err = s.readRaw(im, last, true /* direct */)
+	if err == nil {
+		err = s.checkBlock(last.data, last.first, binary.BigEndian.AppendUint32(nil, im.blockCRC))
+	}
+	if err != nil {
+		return pos, nil, asDamage(err) != nil, notDamage(err)
+	}
+	ragged := bytes.Clone(last.data[len(last.data)-n:])
+	s.mu.Lock()
+	s.ragged, s.inMemory = ragged, true
+	s.mu.Unlock()
+	s.writing.checked = true
+	return pos, bytes.Clone(ragged), false, nil
+}
+
 // RestoreRagged gives back what RaggedBytes returned, after a crash that may have torn the block: the next Write and reads use it
 // instead of what is in the file. Bytes that end before Size() are of an earlier state, from before the checkpoint, and of no more
 // use; they are ignored. For the goroutine that writes.
