@@ -480,6 +480,15 @@ func TestTombstonesAndMarkersGoAfterTheirTime(t *testing.T) {
 	}
 }
 
+// openForTombstones opens an engine with one compacted partition, of small segments, that keeps tombstones.
+func openForTombstones(t *testing.T) (Config, *Partition) {
+	t.Helper()
+	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, IndexInterval: 300, Compact: true, DeleteRetention: 300 * 24 * time.Hour})
+	cfg := testConfig(newFS(t), spec)
+	cfg.Cleaner.Backoff = time.Hour
+	return cfg, partition(t, open(t, cfg), spec.ID)
+}
+
 // appendTombstones appends a batch of tombstones of keys that only i decides. Compaction adds to each batch when they were deleted, so that it
 // grows.
 func appendTombstones(t *testing.T, p *Partition, i int) {
@@ -488,15 +497,7 @@ func appendTombstones(t *testing.T, p *Partition, i int) {
 	for k := range 20 {
 		b.Append(testTime+int64(i), fmt.Appendf(nil, "%d-%d", i, k), nil)
 	}
-	batch := b.Build(0)
-	h, _ := record.ParseHeader(batch)
-	at, err := p.Append(t.Context(), batch, h, AppendOptions{})
-	if err == nil {
-		err = p.e.Wait(t.Context(), at.Sequence)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	appendDurable(t, p, b)
 }
 
 // checkpointFlushed makes a checkpoint that covers all of p, so that there is something to compact.
@@ -509,11 +510,8 @@ func checkpointFlushed(t testing.TB, p *Partition) {
 
 func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	t.Parallel()
-	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, IndexInterval: 300, Compact: true, DeleteRetention: 300 * 24 * time.Hour})
-	cfg := testConfig(newFS(t), spec)
-	cfg.Cleaner.Backoff = time.Hour
-	e := open(t, cfg)
-	p := partition(t, e, spec.ID)
+	cfg, p := openForTombstones(t)
+	e := p.e
 	for i := range 20 {
 		appendTombstones(t, p, i)
 	}
@@ -542,7 +540,7 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 	}
 	kill(e)
 	e = open(t, cfg)
-	again, err := readAll(partition(t, e, spec.ID), 0, 1000)
+	again, err := readAll(partition(t, e, p.id), 0, 1000)
 	if err != nil && !errors.Is(err, io.EOF) || string(again) != string(all) {
 		t.Fatalf("after a kill: %d bytes, %v; want %d", len(again), err, len(all))
 	}
@@ -551,11 +549,8 @@ func TestASegmentThatGrowsMovesThoseBeforeIt(t *testing.T) {
 // The first segment grows, so that it begins before position zero, and then loses all of its records.
 func TestASegmentBeforePositionZeroIsEmptied(t *testing.T) {
 	t.Parallel()
-	spec := testSpec('a', 0, LogConfig{SegmentBytes: 700, IndexInterval: 300, Compact: true, DeleteRetention: 300 * 24 * time.Hour})
-	cfg := testConfig(newFS(t), spec)
-	cfg.Cleaner.Backoff = time.Hour
-	e := open(t, cfg)
-	p := partition(t, e, spec.ID)
+	_, p := openForTombstones(t)
+	e := p.e
 	for range 2 {
 		for i := range 6 {
 			appendTombstones(t, p, i)
@@ -590,14 +585,9 @@ func TestWhatIsDueForCompaction(t *testing.T) {
 	p := partition(t, e, spec.ID)
 	var ends []base.Offset
 	for i := range 3 { // a second batch does not fit into the segment of the first
-		ends = append(ends, appendOfOneKey(t, e, p, i, time.Duration(i)*time.Minute).Last+1)
+		ends = append(ends, appendOfOneKey(t, p, i, time.Duration(i)*time.Minute).Last+1)
 	}
-	if err := p.flush(1); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	checkpointFlushed(t, p)
 	for _, c := range []struct {
 		minLag, maxLag time.Duration
 		ratio          float64
@@ -633,7 +623,7 @@ func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
 	e := open(t, cfg)
 	p := partition(t, e, spec.ID)
 	for i := range 2 { // the second batch does not fit into the segment of the first
-		appendOfOneKey(t, e, p, i, time.Duration(i)*time.Millisecond)
+		appendOfOneKey(t, p, i, time.Duration(i)*time.Millisecond)
 	}
 	before := p.SizeBytes()
 	e.SetCleaner(CleanerConfig{Backoff: time.Millisecond})
@@ -645,12 +635,18 @@ func TestWhatARollEndsIsCompactedWithoutMoreAppends(t *testing.T) {
 }
 
 // appendOfOneKey appends a batch of 20 records of one key, as old as testTime and after, and waits until it is durable.
-func appendOfOneKey(t *testing.T, e *Engine, p *Partition, i int, after time.Duration) Appended {
+func appendOfOneKey(t *testing.T, p *Partition, i int, after time.Duration) Appended {
 	t.Helper()
 	b := record.NewBuilder(record.BuilderOptions{})
 	for range 20 {
 		b.Append(testTime+after.Milliseconds(), []byte("key"), value(i, 20))
 	}
+	return appendDurable(t, p, b)
+}
+
+// appendDurable appends what b has built, and waits for it.
+func appendDurable(t *testing.T, p *Partition, b *record.Builder) Appended {
+	t.Helper()
 	batch := b.Build(0)
 	h, err := record.ParseHeader(batch)
 	if err != nil {
@@ -658,7 +654,7 @@ func appendOfOneKey(t *testing.T, e *Engine, p *Partition, i int, after time.Dur
 	}
 	at, err := p.Append(t.Context(), batch, h, AppendOptions{})
 	if err == nil {
-		err = e.Wait(t.Context(), at.Sequence)
+		err = p.e.Wait(t.Context(), at.Sequence)
 	}
 	if err != nil {
 		t.Fatal(err)

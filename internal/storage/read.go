@@ -189,7 +189,12 @@ func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 			pos += inSegment
 		}
 	}
-	return walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes, dataEnd: pos, rangeEnd: pos}, nil
+	return p.walkerAt(place{pos, layout}, limit, gaps, holes), nil
+}
+
+// walkerAt returns a walker that goes over gaps and holes. It knows no segment yet: positions may be negative, so zeros would name a range.
+func (p *Partition) walkerAt(at place, limit int64, gaps []gap, holes bool) walker {
+	return walker{p: p, pos: at.pos, limit: limit, stop: limit, gaps: gaps, layout: at.layout, holes: holes, dataEnd: at.pos, rangeEnd: at.pos}
 }
 
 // stopAtEdge makes the walker stop at the first damaged range or hole after pos, where the batch that it has just returned begins.

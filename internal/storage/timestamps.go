@@ -95,7 +95,8 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 	if pos >= flushed { // not in the segment, so in the tail
 		pos = p.skipByTime(max(pos, s.start), ts)
 	}
-	return &walker{p: p, pos: pos, limit: limit, stop: limit, gaps: gaps, layout: layout, holes: holes, dataEnd: pos, rangeEnd: pos}, nil
+	w := p.walkerAt(place{pos, layout}, limit, gaps, holes)
+	return &w, nil
 }
 
 // skipByTime goes on from pos over the entries of the tail's index that hold nothing as new as ts.

@@ -219,7 +219,7 @@ func TestTheRaggedEndIsReadOnce(t *testing.T) {
 	if fs.count != 1 {
 		t.Fatalf("%d reads", fs.count)
 	}
-	must(t, errors.Join(fs.FS.Rename(o.FS.PathJoin(o.Dir, FileName(0, logSuffix)), "/elsewhere"))) // so that it can not be read
+	must(t, fs.Rename(fs.PathJoin(o.Dir, FileName(0, logSuffix)), "/elsewhere")) // so that it can not be read
 	more, metas := g.batches(5_000)
 	must(t, s.Write(more, metas))
 	if fs.count != 1 {

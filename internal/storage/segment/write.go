@@ -368,16 +368,11 @@ func (s *Segment) CheckedRaggedBytes() (pos int64, data []byte, torn bool, err e
 	if n == 0 {
 		return pos, nil, false, nil
 	}
-	last := &extent{segment: s, first: im.size / BlockSize, data: s.o.Files.blockBuffer()}
-	defer s.o.Files.recycle(last.data)
-	last.data = last.data[:im.size%BlockSize]
-	err = s.readRaw(im, last, true /* direct */)
-	if err == nil {
-		err = s.checkBlock(last.data, last.first, binary.BigEndian.AppendUint32(nil, im.blockCRC))
-	}
+	last, err := s.readExtent(im, im.size/BlockSize, 1, true /* direct */)
 	if err != nil {
 		return pos, nil, asDamage(err) != nil, notDamage(err)
 	}
+	defer s.o.Files.releaseExtent(last, false)
 	ragged := bytes.Clone(last.data[len(last.data)-n:])
 	s.mu.Lock()
 	s.ragged, s.inMemory = ragged, true

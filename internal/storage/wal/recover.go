@@ -90,7 +90,7 @@ func (r *recovery) openFiles() error {
 }
 
 func (r *recovery) closeFiles() {
-	r.windows.wait()
+	r.windows.reading.Wait()
 	for _, x := range r.files {
 		_ = x.f.Close() // what mattered was synced
 	}

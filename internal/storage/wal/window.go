@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 const windowBytes = 1 << 20
@@ -44,7 +45,7 @@ func (w *window) fill(x *foundFile, off, n int64) error {
 // windows reads files in large pieces, the next of them while one is worked on. It is for one goroutine.
 type windows struct {
 	current, next window
-	reading       chan struct{} // closed once next is read; nil if it is not being read
+	reading       sync.WaitGroup // of next
 }
 
 // read returns n bytes at off, which the caller has checked to lie in the file. They are valid until the next read.
@@ -52,7 +53,7 @@ func (w *windows) read(x *foundFile, off, n int64) ([]byte, error) {
 	if b, ok := w.current.at(x, off, n); ok {
 		return b, nil
 	}
-	w.wait()
+	w.reading.Wait()
 	if b, ok := w.next.at(x, off, n); ok {
 		w.current, w.next = w.next, w.current
 		return b, nil
@@ -66,22 +67,11 @@ func (w *windows) read(x *foundFile, off, n int64) ([]byte, error) {
 
 // readAhead begins to read n bytes at off, if they are not at hand. What comes of it, read tells.
 func (w *windows) readAhead(x *foundFile, off, n int64) {
-	w.wait()
+	w.reading.Wait()
 	if _, ok := w.current.at(x, off, n); ok || off+n > x.size {
 		return
 	}
-	done := make(chan struct{})
-	w.reading = done
-	go func() {
-		defer close(done)
+	w.reading.Go(func() {
 		_ = w.next.fill(x, off, n) // then read tries it itself
-	}()
-}
-
-// wait returns when nothing is being read.
-func (w *windows) wait() {
-	if w.reading != nil {
-		<-w.reading
-		w.reading = nil
-	}
+	})
 }
