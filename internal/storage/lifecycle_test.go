@@ -163,6 +163,35 @@ func TestReplayIsFlushedAsItGoes(t *testing.T) {
 	}
 }
 
+// Who waits for a start waits for these flushes.
+func TestReplayFlushesNoMoreThanItHasTo(t *testing.T) {
+	t.Parallel()
+	const partitions = 60
+	var specs []PartitionSpec
+	for i := range int32(partitions) {
+		specs = append(specs, testSpec('a', i, LogConfig{}))
+	}
+	for appends := 120; appends <= 240; appends += 20 {
+		cfg := testConfig(newFS(t), specs...)
+		cfg.WALMaxBytes = 16 << 20
+		e := open(t, cfg)
+		for i := range appends {
+			batch, h := makeBatch(batchSpec{size: 3000, seed: i})
+			at, err := partition(t, e, specs[i%partitions].ID).Append(t.Context(), batch, h, AppendOptions{})
+			if err := errors.Join(err, e.Wait(t.Context(), at.Sequence)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kill(e)
+		cfg.TailBytes = 256 << 10
+		e = open(t, cfg)
+		if used := e.pool.InUse(); used < cfg.TailBytes*5/8 {
+			t.Errorf("%d bytes of tail in use after %d appends were replayed, the budget is %d", used, appends, cfg.TailBytes)
+		}
+		kill(e)
+	}
+}
+
 // Ten thousand partitions with a little in each open quickly and cost little.
 func TestManyPartitionsAreCheap(t *testing.T) {
 	n := int32(10_000)

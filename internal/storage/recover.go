@@ -411,23 +411,26 @@ func (r *recovery) room(n int) error {
 		return nil
 	}
 	partitions := r.e.snapshot()
-	slices.SortFunc(partitions, func(a, b *Partition) int {
-		return cmp.Compare(b.endPos-b.flushedPos, a.endPos-a.flushedPos)
-	})
-	if err := r.keepRagged(partitions); err != nil {
-		return err
+	for _, p := range partitions {
+		p.forgetFlushed()
 	}
-	err := inParallel(replayFlushes, partitions, func(p *Partition) error {
-		p.forgetFlushed()
-		if pool.InUse() <= pool.Budget()/2 {
-			return nil
+	waiting := func(p *Partition) int64 { return p.endPos - p.flushedPos }
+	slices.SortFunc(partitions, func(a, b *Partition) int { return cmp.Compare(waiting(b), waiting(a)) })
+	goal := max(0, min(pool.Budget()/4*3, pool.Budget()-int64(n)))
+	for {
+		// No more than it takes: what some can not be rid of yet, others make up for.
+		some, excess := 0, pool.InUse()-goal
+		for some < len(partitions) && excess > 0 {
+			excess -= partitions[some].tail.Held()
+			some++
 		}
-		err := p.flushReplayed()
-		p.forgetFlushed()
-		return err
-	})
-	if err != nil {
-		return err
+		if some == 0 {
+			break
+		}
+		if err := r.flush(partitions[:some]...); err != nil {
+			return err
+		}
+		partitions = partitions[some:]
 	}
 	if !pool.TryAcquire(n) {
 		pool.Overdraw(n) // those that could not be flushed yet; the wal's size bounds them
@@ -438,24 +441,22 @@ func (r *recovery) room(n int) error {
 // replayFlushes is how many partitions are flushed, or have their ragged ends read, at a time during replay: each mostly waits for the disk.
 const replayFlushes = 16
 
-// flush writes what was replayed of p to its segments, unless that has to wait.
-func (r *recovery) flush(p *Partition) error {
-	if err := r.keepRagged([]*Partition{p}); err != nil {
+// flush writes what was replayed of partitions to their segments, but for those that have to wait.
+func (r *recovery) flush(partitions ...*Partition) error {
+	if err := r.keepRagged(partitions); err != nil {
 		return err
 	}
-	return p.flushReplayed()
-}
-
-// flushReplayed is recovery.flush of a partition whose ragged end was kept, if it can be.
-func (p *Partition) flushReplayed() error {
-	if p.covered && p.segments[p.flushing].seg != nil {
-		return nil // its ragged end is torn; the wal will say further on what it was
-	}
-	err := p.flush(1)
-	if errors.Is(err, errFolderTaken) {
-		return nil // until there is a checkpoint without the deleted partition
-	}
-	return err
+	return inParallel(replayFlushes, partitions, func(p *Partition) error {
+		if p.covered && p.segments[p.flushing].seg != nil {
+			return nil // its ragged end is torn; the wal will say further on what it was
+		}
+		err := p.flush(1)
+		p.forgetFlushed()
+		if errors.Is(err, errFolderTaken) {
+			return nil // until there is a checkpoint without the deleted partition
+		}
+		return err
+	})
 }
 
 // keepRagged makes the ragged ends of partitions safe in the checkpoint before replay rewrites their blocks: there is no wal yet to

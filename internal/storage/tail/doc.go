@@ -6,8 +6,8 @@
 //
 // # Memory
 //
-// A [Pool] maps chunks of 2 MiB from the system and cuts each into slabs of one size class: 4, 16, 64, 256 KiB or half the
-// chunk. Those of the two largest classes are in huge pages where the system has them. A tail takes a new slab when its last is
+// A [Pool] maps chunks of 2 MiB from the system and cuts each into slabs of one size class: 4, 8, 16 KiB and so on to half the
+// chunk. Those of the three largest classes are in huge pages where the system has them. A tail takes a new slab when its last is
 // full, of about half the size of what it already holds, so slabs grow with what arrives between two releases, and ten thousand
 // partitions that trickle hold 4 KiB each. [Tail.Shrink] moves a little that is left in a large slab to a small one; a tail that is
 // empty holds none.
@@ -25,7 +25,7 @@
 //
 // [Pool.InUse] is what appends have reserved and not yet used, and every slab that a tail holds, whole. [Pool.Acquire]
 // waits, first come first served, until its bytes fit. Append then never waits. It can push InUse past the budget only by
-// the rounding of slabs: one slab for each tail, less than four times what that tail holds.
+// the rounding of slabs: one slab for each tail, less than twice what that tail holds.
 //
 // # Safety
 //

@@ -10,17 +10,17 @@ import (
 	"github.com/ottlaio/ottla/internal/storage/hugepage"
 )
 
-// Sizes of slabs are smallestSlab << (2 * class).
+// Sizes of slabs are smallestSlab << class.
 const (
 	smallestSlab = 4 << 10
-	classes      = 5             // the largest has slabs of 1 MiB
+	classes      = 9             // the largest has slabs of 1 MiB
 	chunkBytes   = hugepage.Size // two of them
 	// hugeClass is the first class whose chunks are in huge pages: its slabs are written to segments from where they are. Smaller slabs are for
 	// partitions in which little waits, and a chunk of them takes no more memory than its slabs do.
-	hugeClass = 3
+	hugeClass = 6
 )
 
-func classSize(class int) int { return smallestSlab << (2 * class) }
+func classSize(class int) int { return smallestSlab << class }
 
 // classHolding returns the smallest class that holds n bytes, the largest class if none does.
 func classHolding(n int64) int {

@@ -184,7 +184,7 @@ func (t *Tail) View(pos, n int64) []byte {
 	return t.pieces[at].from(pos)[:n:n]
 }
 
-// Shrink moves a small remainder out of a large slab, so that it costs no more than four times its size (or the smallest slab).
+// Shrink moves a small remainder out of a large slab, so that it costs no more than twice its size (or the smallest slab).
 // Nobody may hold a View.
 func (t *Tail) Shrink() {
 	t.mu.Lock()
@@ -218,6 +218,17 @@ func (t *Tail) End() int64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.end
+}
+
+// Held returns how much of Pool.InUse is the tail's: the whole size of its slabs.
+func (t *Tail) Held() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	held := 0
+	for _, p := range t.pieces {
+		held += p.slab.size()
+	}
+	return int64(held)
 }
 
 // Close releases everything. Afterwards Append fails with ErrClosed and ReadAt finds nothing.

@@ -227,6 +227,21 @@ func TestSlabsFollowTheRate(t *testing.T) {
 	}
 }
 
+func TestATailHoldsNoMoreThanTwiceItsBytes(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{smallestSlab, 20_000, 64 << 10, 64<<10 + 61, 300_000, 1 << 20} {
+		p := NewPool(64 << 20)
+		tl := p.NewTail(0)
+		for range 20 {
+			mustAppend(t, tl, make([]byte, size))
+			if held := tl.Held(); held != p.InUse() || held > 2*tl.End() {
+				t.Errorf("batches of %d bytes: %d bytes hold %d, of %d that are in use", size, tl.End(), held, p.InUse())
+			}
+		}
+		p.Close()
+	}
+}
+
 // A chunk that was cut into small slabs and is cut into larger ones holds the pattern from each small slab's beginning on.
 func TestPoisonKnowsAChunkThatIsCutAnew(t *testing.T) {
 	t.Parallel()
