@@ -156,12 +156,13 @@ func (s *Segment) throughPageCache(block, blocks int64) bool {
 	defer s.o.Files.release(f)
 	all, err := disk.Resident(f.file, block*BlockSize, blocks*BlockSize)
 	switch {
-	case errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, errors.ErrUnsupported) || err == nil && all:
+		s.past.kept()
 		return true
-	case err == nil && !all:
+	case err == nil:
 		s.past.lapsed(block, blocks)
 	}
-	return all
+	return false
 }
 
 // readExtent reads and checks blocks, past the page cache or through it. Damage in the first is an error; before damage in a later one the

@@ -17,14 +17,21 @@ const (
 // lapse is how many times blocks are read directly, after the page cache was found to have dropped them, before they are put there again.
 const lapse = 16
 
+// Of each sampleEvery blocks, those in which reads end within the first sampleBlocks are a sample: with whole large extents, one in 15.
+const (
+	sampleEvery  = 15 * extentBlocks
+	sampleBlocks = extentBlocks
+)
+
 // pastReads says how the whole blocks of a segment were read so far, and so how they are read next. Who is the first to read them reads
-// past the page cache: what is read once, as by a single consumer that catches up, costs the page cache nothing. The second puts them
-// there for all that come after: so a topic that many read, or one group after the other, costs the disk two reads. Where the page
-// cache has no room for them until they are wanted again, they are read directly from then on, and put there once in a while: to fill
-// it takes more of the processors than all else that is done for a fetch.
+// past the page cache: what is read once, as by a single consumer that catches up, costs the page cache nothing. The second puts a sample
+// there. Who finds the sample puts the rest there, for all that come after: so a topic that many read, or one group after the other, costs
+// the disk three reads. Where the page cache has no room for the sample until it is wanted again, no more than a sample is put there, once
+// in a while: to fill it takes more of the processors than all else that is done for a fetch.
 type pastReads struct {
-	mu     sync.Mutex // guards counts
+	mu     sync.Mutex // guards the fields below
 	counts []int8     // a byte for each block of 64 KiB: direct reads so far, below zero when more have to come; inPageCache if it was put there
+	keeps  bool       // the page cache had what was put there, when last asked
 }
 
 const inPageCache = math.MaxInt8
@@ -42,7 +49,7 @@ func (r *pastReads) next(first, blocks int64) route {
 	switch n := read[blocks-1]; {
 	case n == inPageCache:
 		return resident
-	case n > 0:
+	case n > 0 && (r.keeps || last%sampleEvery < sampleBlocks):
 		for i := range read {
 			read[i] = inPageCache
 		}
@@ -56,10 +63,18 @@ func (r *pastReads) next(first, blocks int64) route {
 	return direct
 }
 
+// kept notes that the page cache has what was put there.
+func (r *pastReads) kept() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keeps = true
+}
+
 // lapsed notes that the page cache has not got blocks any more that were put there: they are read directly now.
 func (r *pastReads) lapsed(first, blocks int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.keeps = false
 	for i := range blocks {
 		r.counts[first+i] = 2 - lapse // with the read that follows
 	}
