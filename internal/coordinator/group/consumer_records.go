@@ -227,7 +227,7 @@ func (m *Machine) replayConsumerMember(g *consumerGroup, r groupRecord) {
 }
 
 func (m *Machine) replayTargetMetadata(g *consumerGroup, r groupRecord) {
-	g.targetEpoch, g.targetAt = -1, 0
+	g.targetEpoch, g.targetAt = firstEpoch, 0 // as of a new group: compaction may have left no trace of the end of the former
 	if r.value != nil {
 		g.targetEpoch = r.value.Int32()
 		r.value.tags(func(field *valueReader) { g.targetAt = field.Int64() })

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -260,4 +261,28 @@ func FuzzSubscription(f *testing.F) {
 			t.Errorf("%d topics, %d bytes, out of %d", len(topics), total, len(b))
 		}
 	})
+}
+
+// A group that was deleted and founded again is a new one, also for who begins with a snapshot of the former: compaction leaves the tombstones of
+// what the new one has no records of, but not that of the group.
+func TestAGroupFoundedAgainHasNothingOfTheFormer(t *testing.T) {
+	t.Parallel()
+	m := newTestMachine()
+	for _, r := range []coordinator.Record{
+		{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(5, 7)},
+		{Key: shareTargetMetadataKey("g"), Value: encodeShareTargetMetadata(5, 8)},
+		{Key: shareTargetMetadataKey("g")},
+		{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(firstEpoch, 0)},
+	} {
+		if err := m.Replay(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is, want := m.DescribeShareGroup("g"), newTestMachine()
+	if err := want.Replay(coordinator.Record{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(firstEpoch, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if fresh := want.DescribeShareGroup("g"); !reflect.DeepEqual(is, fresh) {
+		t.Errorf("%+v, want %+v", is, fresh)
+	}
 }
