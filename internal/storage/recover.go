@@ -414,8 +414,9 @@ func (r *recovery) room(n int) error {
 	for _, p := range partitions {
 		p.forgetFlushed()
 	}
-	waiting := func(p *Partition) int64 { return p.endPos - p.flushedPos }
-	slices.SortFunc(partitions, func(a, b *Partition) int { return cmp.Compare(waiting(b), waiting(a)) })
+	slices.SortFunc(partitions, func(a, b *Partition) int {
+		return cmp.Compare(b.endPos-b.flushedPos, a.endPos-a.flushedPos)
+	})
 	goal := max(0, min(pool.Budget()/4*3, pool.Budget()-int64(n)))
 	for {
 		// No more than it takes: what some can not be rid of yet, others make up for.

@@ -95,6 +95,17 @@ func encodeTargetMetadata(epoch int32, at int64) []byte {
 	return oneTag(b, kbin.AppendInt64(nil, at))
 }
 
+// readTargetMetadata is the inverse of encodeTargetMetadata. After a tombstone they are those of a new group: compaction may have left no trace
+// of the end of the former.
+func readTargetMetadata(v *valueReader) (epoch int32, at int64) {
+	if v == nil {
+		return firstEpoch, 0
+	}
+	epoch = v.Int32()
+	v.tags(func(field *valueReader) { at = field.Int64() })
+	return epoch, at
+}
+
 func encodeTarget(a assignor.Assignment) []byte {
 	b := kbin.AppendCompactArrayLen(version0(), len(a))
 	for _, t := range a {
@@ -227,11 +238,7 @@ func (m *Machine) replayConsumerMember(g *consumerGroup, r groupRecord) {
 }
 
 func (m *Machine) replayTargetMetadata(g *consumerGroup, r groupRecord) {
-	g.targetEpoch, g.targetAt = firstEpoch, 0 // as of a new group: compaction may have left no trace of the end of the former
-	if r.value != nil {
-		g.targetEpoch = r.value.Int32()
-		r.value.tags(func(field *valueReader) { g.targetAt = field.Int64() })
-	}
+	g.targetEpoch, g.targetAt = readTargetMetadata(r.value)
 }
 
 func (m *Machine) replayTarget(g *consumerGroup, r groupRecord) {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -267,22 +267,34 @@ func FuzzSubscription(f *testing.F) {
 // what the new one has no records of, but not that of the group.
 func TestAGroupFoundedAgainHasNothingOfTheFormer(t *testing.T) {
 	t.Parallel()
-	m := newTestMachine()
-	for _, r := range []coordinator.Record{
-		{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(5, 7)},
-		{Key: shareTargetMetadataKey("g"), Value: encodeShareTargetMetadata(5, 8)},
-		{Key: shareTargetMetadataKey("g")},
-		{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(firstEpoch, 0)},
+	for _, kind := range []struct {
+		name            string
+		group, target   []byte
+		former, founded []byte
+	}{
+		{"share", shareGroupKey("g"), shareTargetMetadataKey("g"), encodeGroupEpochHash(5, 7), encodeGroupEpochHash(firstEpoch, 0)},
+		{"consumer", consumerGroupKey("g"), targetMetadataKey("g"), encodeGroupEpoch(5, 7), encodeGroupEpoch(firstEpoch, 0)},
+		{"streams", streamsGroupKey("g"), streamsTargetMetadataKey("g"), encodeStreamsGroup(5, 7, 0, nil), encodeStreamsGroup(firstEpoch, 0, 0, nil)},
 	} {
-		if err := m.Replay(r); err != nil {
-			t.Fatal(err)
+		snapshot := func(records ...coordinator.Record) (all []string) {
+			m := newTestMachine()
+			for _, r := range records {
+				if err := m.Replay(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.Snapshot(func(key, value []byte) { all = append(all, fmt.Sprintf("%x: %x", key, value)) })
+			return all
 		}
-	}
-	is, want := m.DescribeShareGroup("g"), newTestMachine()
-	if err := want.Replay(coordinator.Record{Key: shareGroupKey("g"), Value: encodeGroupEpochHash(firstEpoch, 0)}); err != nil {
-		t.Fatal(err)
-	}
-	if fresh := want.DescribeShareGroup("g"); !reflect.DeepEqual(is, fresh) {
-		t.Errorf("%+v, want %+v", is, fresh)
+		founded := coordinator.Record{Key: kind.group, Value: kind.founded}
+		is := snapshot(
+			coordinator.Record{Key: kind.group, Value: kind.former},
+			coordinator.Record{Key: kind.target, Value: encodeTargetMetadata(5, 8)},
+			coordinator.Record{Key: kind.target},
+			founded,
+		)
+		if want := snapshot(founded); !slices.Equal(is, want) {
+			t.Errorf("%s: %q, want %q", kind.name, is, want)
+		}
 	}
 }

@@ -76,7 +76,7 @@ func (g *shareGroup) snapshot(emit func(key, value []byte)) {
 	for _, id := range sortedKeys(g.target) {
 		emit(shareTargetKey(g.id, id), encodeTarget(g.target[id]))
 	}
-	emit(shareTargetMetadataKey(g.id), encodeShareTargetMetadata(g.targetEpoch, g.targetAt))
+	emit(shareTargetMetadataKey(g.id), encodeTargetMetadata(g.targetEpoch, g.targetAt))
 	for _, id := range members {
 		emit(shareCurrentKey(g.id, id), encodeShareCurrent(g.members[id]))
 	}

@@ -203,7 +203,7 @@ func (m *Machine) retargetShare(fx *coordinator.Effects, g *shareGroup) {
 			fx.Append(shareTargetKey(g.id, id), encodeTarget(a))
 		}
 	}
-	fx.Append(shareTargetMetadataKey(g.id), encodeShareTargetMetadata(g.epoch, fx.Now.UnixMilli()))
+	fx.Append(shareTargetMetadataKey(g.id), encodeTargetMetadata(g.epoch, fx.Now.UnixMilli()))
 	m.log("group has a new target assignment", g.id, "epoch", g.epoch, "members", len(g.members))
 }
 

@@ -37,8 +37,6 @@ func encodeShareMember(m *shareMember) []byte {
 	return noTags(appendStrings(b, m.topics))
 }
 
-func encodeShareTargetMetadata(epoch int32, at int64) []byte { return encodeTargetMetadata(epoch, at) }
-
 func encodeShareCurrent(m *shareMember) []byte {
 	b := kbin.AppendInt32(version0(), m.epoch)
 	b = kbin.AppendInt32(b, m.previous)
@@ -104,11 +102,7 @@ func (m *Machine) putShareMember(g *shareGroup, mb *shareMember) {
 }
 
 func (m *Machine) replayShareTargetMetadata(g *shareGroup, r groupRecord) {
-	g.targetEpoch, g.targetAt = firstEpoch, 0 // as of a new group: compaction may have left no trace of the end of the former
-	if r.value != nil {
-		g.targetEpoch = r.value.Int32()
-		r.value.tags(func(field *valueReader) { g.targetAt = field.Int64() })
-	}
+	g.targetEpoch, g.targetAt = readTargetMetadata(r.value)
 }
 
 func (m *Machine) replayShareTarget(g *shareGroup, r groupRecord) {

@@ -274,11 +274,7 @@ func (m *Machine) replayStreamsMember(g *streamsGroup, r groupRecord) {
 }
 
 func (m *Machine) replayStreamsTargetMetadata(g *streamsGroup, r groupRecord) {
-	g.targetEpoch, g.targetAt = firstEpoch, 0 // as of a new group: compaction may have left no trace of the end of the former
-	if r.value != nil {
-		g.targetEpoch = r.value.Int32()
-		r.value.tags(func(field *valueReader) { g.targetAt = field.Int64() })
-	}
+	g.targetEpoch, g.targetAt = readTargetMetadata(r.value)
 }
 
 func (m *Machine) replayStreamsTarget(g *streamsGroup, r groupRecord) {

@@ -17,11 +17,8 @@ const (
 // lapse is how many times blocks are read directly, after the page cache was found to have dropped them, before they are put there again.
 const lapse = 16
 
-// Of each sampleEvery blocks, those in which reads end within the first sampleBlocks are a sample: with whole large extents, one in 15.
-const (
-	sampleEvery  = 15 * extentBlocks
-	sampleBlocks = extentBlocks
-)
+// sampleEvery is of how many blocks those are a sample whose reads end within the first extentBlocks: one in 15, where reads are that large.
+const sampleEvery = 15 * extentBlocks
 
 // pastReads says how the whole blocks of a segment were read so far, and so how they are read next. Who is the first to read them reads
 // past the page cache: what is read once, as by a single consumer that catches up, costs the page cache nothing. The second puts a sample
@@ -49,7 +46,7 @@ func (r *pastReads) next(first, blocks int64) route {
 	switch n := read[blocks-1]; {
 	case n == inPageCache:
 		return resident
-	case n > 0 && (r.keeps || last%sampleEvery < sampleBlocks):
+	case n > 0 && (r.keeps || last%sampleEvery < extentBlocks):
 		for i := range read {
 			read[i] = inPageCache
 		}
