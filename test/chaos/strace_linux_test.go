@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -49,7 +50,10 @@ func TestASystemCallFailsUnderTheRealBinary(t *testing.T) {
 		if err := broker.start(); err != nil {
 			t.Fatal(err)
 		}
-		acked := produceUntilItFails(ctx, broker)
+		acked, err := produceUntilItFails(ctx, broker)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", what, err, broker.output)
+		}
 		select {
 		case <-broker.exited:
 			broker.cmd = nil
@@ -80,34 +84,56 @@ func TestASystemCallFailsUnderTheRealBinary(t *testing.T) {
 
 const failingTopic = "failing"
 
-// produceUntilItFails sends records one by one until one is not acknowledged or there are enough, and returns how many were.
-func produceUntilItFails(ctx context.Context, broker *process) (acked int) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
+// produceUntilItFails sends records one by one until one is not acknowledged or there are enough, and returns how many were. A broker that
+// neither answers nor ends is an error.
+func produceUntilItFails(ctx context.Context, broker *process) (acked int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	exited := broker.exited
 	go func() { // nobody answers once it has ended
 		select {
-		case err := <-broker.exited:
-			broker.exited <- err
-			cancel()
+		case err := <-exited:
+			exited <- err
+			cancel(errEnded)
 		case <-ctx.Done():
 		}
 	}()
-	if broker.serving(ctx) != nil {
-		return 0
+	waiting, cancelWaiting := context.WithTimeout(ctx, 15*time.Second)
+	defer cancelWaiting()
+	if broker.serving(waiting) != nil {
+		return 0, nil
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.addr), kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(3*time.Second), kgo.ProducerLinger(0))
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	defer client.Close()
+	answers := make(chan error, 1)
+	answer := time.NewTimer(0)
 	for acked < 200 {
-		if err := client.ProduceSync(ctx, &kgo.Record{Topic: failingTopic, Partition: 0, Value: failingValue(acked)}).FirstErr(); err != nil {
-			return acked
+		// Not ProduceSync: what was sent and not answered, an idempotent producer does not give up with its context.
+		client.Produce(ctx, &kgo.Record{Topic: failingTopic, Partition: 0, Value: failingValue(acked)}, func(_ *kgo.Record, err error) { answers <- err })
+		answer.Reset(30 * time.Second)
+		select {
+		case err := <-answers:
+			if err != nil {
+				return acked, nil
+			}
+			acked++
+		case <-ctx.Done():
+			if context.Cause(ctx) == errEnded {
+				return acked, nil
+			}
+			return acked, ctx.Err()
+		case <-answer.C:
+			return acked, fmt.Errorf("record %d is not answered for 30 s, and the broker has not ended", acked)
 		}
-		acked++
 	}
-	return acked
+	return acked, nil
 }
+
+// errEnded says that the broker's process has ended.
+var errEnded = errors.New("the broker has ended")
 
 func failingValue(n int) []byte {
 	return append(fmt.Appendf(nil, "%d ", n), bytes.Repeat([]byte{'x'}, 2000)...)
