@@ -4,37 +4,38 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"weak"
 
 	"github.com/ottlaio/ottla/internal/plant"
 )
 
-// Every decompression of the process takes place in one of these memories: smallInflated for each processor, and one of
-// DefaultDecompressLimit. Without such a bound, as many bombs as there are connections would each take that much.
-const (
-	// smallInflated is what an honest batch decompresses to at most; what is larger waits for the large place.
-	smallInflated = 8 << 20
-	// largeInflations is how many larger batches are in memory at once. One, because it holds a processor and not a disk: it does more
-	// than half a GB a second.
-	largeInflations = 1
-)
+// smallInflated is what an honest batch decompresses to at most; what is larger waits for the large place. Every decompression of the process
+// takes place in memory of that size, one for each processor, or in the one large memory, of DefaultDecompressLimit. Without such a bound, as
+// many bombs as there are connections would each take that much.
+const smallInflated = 8 << 20
 
 // A place is held from decompression to the end of its use, which only computes: as many places as processors cost no throughput.
-// Large batches have a place of their own, so that bombs do not hold up anybody else.
+// Large batches have one of their own, so that bombs do not hold up anybody else. It is one, because it holds a processor and not a disk: it does
+// more than half a GB a second.
 var (
 	smallPlaces = make(chan struct{}, runtime.GOMAXPROCS(0))
-	largePlaces = make(chan struct{}, largeInflations)
+	largePlace  sync.Mutex // guards largeScratch
 )
 
-// largeScratch keeps the memory of large batches while they come one after the other; the garbage collector takes it soon after.
-var largeScratch = sync.Pool{New: func() any { return new(scratch) }}
+// largeScratch is the memory of large batches while they come one after the other. The garbage collector takes it when it finds it unused: no
+// second is allocated before the first is known to be garbage.
+var largeScratch weak.Pointer[scratch]
 
 // inflate decompresses the records of a batch into s or into a memory of its own, and calls use with them, waiting for a place first.
 // Errors: those of Decompress and of use.
 func inflate(codec Codec, s *scratch, packed []byte, limit int, use func(body []byte) error) error {
 	return inPlaces(limit, func(limit int, large bool) error {
 		if large {
-			s = largeScratch.Get().(*scratch)
-			defer largeScratch.Put(s)
+			s = largeScratch.Value()
+			if s == nil {
+				s = new(scratch)
+				largeScratch = weak.Make(s)
+			}
 			if cap(s.b) < limit {
 				s.b = make([]byte, 0, limit) // at once: growing step by step would leave twice as much to the garbage collector
 			}
@@ -72,7 +73,7 @@ func inPlaces(limit int, attempt func(limit int, large bool) error) error {
 	if limit <= smallInflated || !errors.Is(err, errDecompressLimit) {
 		return err
 	}
-	largePlaces <- struct{}{}
-	defer func() { <-largePlaces }()
+	largePlace.Lock()
+	defer largePlace.Unlock()
 	return attempt(limit, true)
 }

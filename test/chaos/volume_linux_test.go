@@ -53,7 +53,7 @@ func makeImage(t *testing.T, kind, image string, bytes int64) {
 	if err := errors.Join(f.Truncate(bytes), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	args := map[string][]string{"ext4": {"-q", "-F", "-E", "lazy_itable_init=0,nodiscard"}, "xfs": {"-q", "-K"}}[kind]
+	args := map[string][]string{"ext4": {"-q", "-F", "-E", "lazy_itable_init=0,nodiscard"}, "xfs": {"-q", "-K", "-s", "size=4096"}}[kind]
 	if out, err := exec.Command("mkfs."+kind, append(args, image)...).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.%s: %v\n%s", kind, err, out)
 	}

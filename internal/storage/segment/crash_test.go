@@ -255,6 +255,8 @@ func TestCarriedBytesHealATornBlock(t *testing.T) {
 	if got := readAll(t, s); !bytes.Equal(got, data) {
 		t.Fatal("wrong bytes after RestoreRagged")
 	}
+	// The file is torn still. It is no damage: memory has what the next Sync writes.
+	must(t, s.Verify(t.Context(), VerifyOptions{Report: func(d DamageError) { t.Errorf("damage: %v", &d) }}))
 	must(t, s.RestoreRagged(0, data[:100])) // of an older state: ignored
 	if err := s.RestoreRagged(pos, append(ragged, 1)); !errors.Is(err, ErrBadBatches) {
 		t.Errorf("bytes past the end: %v", err)

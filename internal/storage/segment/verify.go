@@ -13,16 +13,20 @@ type VerifyOptions struct {
 	Report func(DamageError)
 	// Pace is called before n bytes are read, and may wait. An error ends Verify, which returns it. It may be nil.
 	Pace func(ctx context.Context, n int64) error
-	// Ragged stands in for the last bytes of an active segment's log, whose block in the file a power loss may have torn: see RestoreRagged.
+	// Ragged stands in for the last bytes of an active segment's log, whose block in the file a power loss may have torn, as what
+	// RestoreRagged was given does: until the next Sync only memory has it whole.
 	Ragged []byte
 }
 
 // Verify reads everything that the last Sync covered, from the disk and not from the page cache where that can be told apart, and
 // reports each damaged range. It goes on after damage; what it returns is ctx's cause, an error of Pace, or trouble that is no damage.
 func (s *Segment) Verify(ctx context.Context, o VerifyOptions) error {
-	st := s.State()
+	st, ragged := s.syncedEnd()
 	if st.Size == 0 {
 		return nil
+	}
+	if len(o.Ragged) == 0 {
+		o.Ragged = ragged
 	}
 	if o.Pace == nil {
 		o.Pace = func(ctx context.Context, _ int64) error { return context.Cause(ctx) }
@@ -44,6 +48,17 @@ func (s *Segment) Verify(ctx context.Context, o VerifyOptions) error {
 		err = cerr
 	}
 	return err
+}
+
+// syncedEnd returns what the last Sync covered, and the last bytes of it as far as memory has them.
+func (s *Segment) syncedEnd() (st State, ragged []byte) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	have := s.current.Size - int64(len(s.ragged))
+	if s.inMemory && have < s.synced.Size {
+		ragged = s.ragged[:s.synced.Size-have]
+	}
+	return s.synced, ragged
 }
 
 // verifyLedger checks one file of entries afresh.
