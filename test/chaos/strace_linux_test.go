@@ -121,7 +121,7 @@ func produceUntilItFails(ctx context.Context, broker *process) (acked int, err e
 			}
 			acked++
 		case <-ctx.Done():
-			if context.Cause(ctx) == errEnded {
+			if errors.Is(context.Cause(ctx), errEnded) {
 				return acked, nil
 			}
 			return acked, ctx.Err()
