@@ -91,19 +91,21 @@ func (g *grant) hide(first, last base.Offset) bool {
 	if last < p.end {
 		return true
 	}
+	room := g.room()
 	if first = max(first, p.end); p.Window() == 0 {
 		p.start, p.end = last+1, last+1
 		return true
 	}
-	if !g.room() {
+	if !room {
 		return false
 	}
 	p.push(run{first: first, last: last, state: Archived})
 	return true
 }
 
-// room reports whether the window may grow.
+// room reports whether the window may grow, once what is finished has left it: what was hidden just now may have filled it.
 func (g *grant) room() bool {
+	g.p.advance()
 	n := g.p.Window()
 	return n < g.s.MaxLocks && (!g.a.Cramped || n < smallWindow)
 }
