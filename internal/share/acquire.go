@@ -103,7 +103,8 @@ func (g *grant) hide(first, last base.Offset) bool {
 	return true
 }
 
-// room reports whether the window may grow, once what is finished has left it: what was hidden just now may have filled it.
+// room reports whether the window may grow, once what is finished has left it: what was hidden just now may have filled it. Only for who goes on
+// at the window's end: it may begin later than before.
 func (g *grant) room() bool {
 	g.p.advance()
 	n := g.p.Window()

@@ -109,11 +109,9 @@ func produceUntilItFails(ctx context.Context, broker *process) (acked int, err e
 	}
 	defer client.Close()
 	answers := make(chan error, 1)
-	answer := time.NewTimer(0)
 	for acked < 200 {
 		// Not ProduceSync: what was sent and not answered, an idempotent producer does not give up with its context.
 		client.Produce(ctx, &kgo.Record{Topic: failingTopic, Partition: 0, Value: failingValue(acked)}, func(_ *kgo.Record, err error) { answers <- err })
-		answer.Reset(30 * time.Second)
 		select {
 		case err := <-answers:
 			if err != nil {
@@ -125,7 +123,7 @@ func produceUntilItFails(ctx context.Context, broker *process) (acked int, err e
 				return acked, nil
 			}
 			return acked, ctx.Err()
-		case <-answer.C:
+		case <-time.After(30 * time.Second):
 			return acked, fmt.Errorf("record %d is not answered for 30 s, and the broker has not ended", acked)
 		}
 	}
