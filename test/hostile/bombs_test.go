@@ -156,5 +156,4 @@ func sendBomb(t *testing.T, conn net.Conn, batch []byte) {
 	if code != kerr.InvalidRecord.Code && code != kerr.MessageTooLarge.Code && code != kerr.CorruptMessage.Code && code != 0 {
 		t.Errorf("answered with %v", kerr.ErrorForCode(code))
 	}
-	t.Logf("answered with %d", code)
 }

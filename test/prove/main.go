@@ -142,12 +142,18 @@ func (l *ledger) judge(w row, got result) {
 	}
 	l.add(lines...)
 	if failed {
-		said := filepath.Join(os.TempDir(), "prove-"+w.name+".log")
-		if err := os.WriteFile(said, got.output, 0o600); err != nil {
-			said = err.Error()
-		}
-		fmt.Printf("--- what %s said, in whole in %s\n%s--- the seed above replays it: SEED=… go run ./test/prove %s\n", w.name, said, lastLines(got.output, 60), w.name)
+		quote(w.name, got.output)
+		fmt.Printf("--- the seed above replays it: SEED=… go run ./test/prove %s\n", w.name)
 	}
+}
+
+// quote prints the end of what a row said that failed, and keeps the whole.
+func quote(row string, output []byte) {
+	said := filepath.Join(os.TempDir(), "prove-"+row+".log")
+	if err := os.WriteFile(said, output, 0o600); err != nil {
+		said = err.Error()
+	}
+	fmt.Printf("--- what %s said, in whole in %s\n%s", row, said, lastLines(output, 60))
 }
 
 func (l *ledger) add(lines ...proof.Line) {

@@ -215,7 +215,9 @@ func (r *runner) plant(ctx context.Context, bug plant.Bug, t trap) proof.Line {
 		line.State = proof.Held
 	}
 	if bug == "" {
-		line.Row = "nothing planted"
+		if line.Row = "nothing planted"; line.State == proof.Failed {
+			quote(t.row, got.output)
+		}
 	}
 	line.Seconds = time.Since(began).Seconds()
 	return line
