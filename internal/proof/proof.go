@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,10 +28,14 @@ const LedgerVariable = "PROVE_LEDGER"
 
 // The states of a row.
 const (
-	Held   = "held"
-	Failed = "FAILED"
-	NotRun = "not run"
+	Held    = "held"
+	Failed  = "FAILED"
+	NotRun  = "not run"
+	Running = "running" // how far a row has got that takes long; another line says what came of it
 )
+
+// ProgressInterval is how often a row that takes long says how far it has got.
+const ProgressInterval = time.Minute
 
 // Line is a row as it stands in the ledger.
 type Line struct {
@@ -62,7 +67,37 @@ func Start(t testing.TB, row, tried string, seed uint64) *Proof {
 		t.Logf("SEED=%d", seed)
 	}
 	t.Cleanup(p.write)
+	if name := os.Getenv(LedgerVariable); name != "" {
+		p.tellProgress(name)
+	}
 	return p
+}
+
+// tellProgress writes lines of the state Running until the test has ended.
+func (p *Proof) tellProgress(ledger string) {
+	running := p.row
+	running.State = Running
+	stop := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		tick := time.NewTicker(ProgressInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			running.Times, running.Lost, running.Seconds = p.times.Load(), p.lost.Load(), time.Since(p.began).Seconds()
+			if err := appendLine(ledger, running); err != nil {
+				p.t.Errorf("write the ledger: %v", err)
+			}
+		}
+	})
+	p.t.Cleanup(func() {
+		close(stop)
+		telling.Wait()
+	})
 }
 
 // Tried counts n more tries.

@@ -45,7 +45,6 @@ func TestJavaTransactionHistories(t *testing.T) {
 type javaRow struct {
 	faulty
 	ctx     context.Context
-	row     *proof.Proof
 	libs    string // class path
 	seed    uint64
 	faults  int
@@ -57,12 +56,12 @@ type javaRow struct {
 func startJavaRow(t *testing.T, name string) *javaRow {
 	t.Helper()
 	faults, seed := proof.Times(t, 12, 12, 10_000), proof.Seed(t)
-	j := &javaRow{row: proof.Start(t, name, "faults", seed), libs: os.Getenv("HISTORY_JAVA"), seed: seed, faults: faults, said: &output{}}
+	j := &javaRow{faulty: faulty{row: proof.Start(t, name, "faults", seed)}, libs: os.Getenv("HISTORY_JAVA"), seed: seed, faults: faults, said: &output{}}
 	if j.libs == "" {
 		j.row.NotRun("HISTORY_JAVA names no class path of Java clients")
 	}
 	network := newProxy(t)
-	j.faulty = faulty{done: map[fault]int{}, broker: newBehind(t, network), network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	j.faulty = faulty{row: j.row, done: map[fault]int{}, broker: newBehind(t, network), network: network, random: rand.New(rand.NewPCG(seed, 0))}
 	var cancel context.CancelFunc
 	j.ctx, cancel = context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+j.broker.rest))
 	t.Cleanup(cancel)
@@ -166,6 +165,5 @@ func (j *javaRow) finish(t *testing.T, q *queue) {
 			ends[op.Outcome]++
 		}
 	}
-	j.row.Tried(int64(struck))
 	j.row.Note("%v; transactions %v; %d records acknowledged, %d polled", j.done, ends, q.history.acked.Load(), q.history.polled.Load())
 }

@@ -46,15 +46,15 @@ func TestQueueHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := startQueue(ctx, t, network.addr, seed)
-	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0)), beforeKill: q.awaitAccepted}
+	f := &faulty{row: row, done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0)), beforeKill: q.awaitAccepted}
 	f.strikes(ctx, t, faults, 60, q.awaitMore)
 	q.finish(ctx, t, broker.output)
-	row.Tried(int64(faults))
 	row.Note("%v; %d records acknowledged, %d polled, %d accepted", f.done, q.history.acked.Load(), q.history.polled.Load(), q.history.accepted.Load())
 }
 
 // faulty strikes a broker and the network before it.
 type faulty struct {
+	row     *proof.Proof // counts the faults
 	broker  *process
 	network *proxy
 	random  *rand.Rand
@@ -80,6 +80,7 @@ func (f *faulty) strikes(ctx context.Context, t *testing.T, n, spacing int, awai
 		if t.Failed() {
 			return
 		}
+		f.row.Tried(1)
 	}
 }
 

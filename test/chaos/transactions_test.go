@@ -43,10 +43,9 @@ func TestTransactionHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startTransactions(ctx, t, network.addr, seed)
-	f := &faulty{done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	f := &faulty{row: row, done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
 	f.strikes(ctx, t, faults, 30, w.awaitMore)
 	w.finish(ctx, t, broker.output)
-	row.Tried(int64(faults))
 	row.Note("%v; %d transactions committed, %d aborted, %d of unknown end; %d records acknowledged, %d polled",
 		f.done, w.ends.committed.Load(), w.ends.aborted.Load(), w.ends.unknown.Load(), w.history.acked.Load(), w.history.polled.Load())
 }

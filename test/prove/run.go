@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,9 +108,30 @@ func (r *runner) run(ctx context.Context, w row, env ...string) result {
 	cmd.Env = append(append(cmd.Env, w.env...), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = cleanupTime
+	ended := make(chan struct{})
+	go showProgress(ledger, ended)
 	output, err := cmd.CombinedOutput()
+	close(ended)
 	lines, readErr := readLedger(ledger)
+	lines = slices.DeleteFunc(lines, func(l proof.Line) bool { return l.State == proof.Running })
 	return result{lines, output, errors.Join(err, readErr)}
+}
+
+// showProgress prints how far a row has got that takes minutes.
+func showProgress(ledger string, ended <-chan struct{}) {
+	tick := time.NewTicker(proof.ProgressInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		}
+		// A line that is just being written is shown the next time.
+		if lines, _ := readLedger(ledger); len(lines) > 0 && lines[len(lines)-1].State == proof.Running {
+			fmt.Println(lines[len(lines)-1])
+		}
+	}
 }
 
 func readLedger(name string) ([]proof.Line, error) {
