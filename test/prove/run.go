@@ -119,17 +119,18 @@ func (r *runner) run(ctx context.Context, w row, env ...string) result {
 
 // showProgress prints how far a row has got that takes minutes.
 func showProgress(ledger string, ended <-chan struct{}) {
-	tick := time.NewTicker(proof.ProgressInterval)
+	tick := time.NewTicker(proof.ProgressInterval / 20)
 	defer tick.Stop()
-	for {
+	for shown := 0; ; {
 		select {
 		case <-ended:
 			return
 		case <-tick.C:
 		}
 		// A line that is just being written is shown the next time.
-		if lines, _ := readLedger(ledger); len(lines) > 0 && lines[len(lines)-1].State == proof.Running {
+		if lines, _ := readLedger(ledger); len(lines) > shown && lines[len(lines)-1].State == proof.Running {
 			fmt.Println(lines[len(lines)-1])
+			shown = len(lines)
 		}
 	}
 }
