@@ -29,6 +29,19 @@ func powerLossOn(t *testing.T, kind string) {
 	losses, seed := proof.Times(t, 0, 15, 5000), proof.Seed(t)
 	row := proof.Start(t, "power-loss-"+kind, "shutdowns of "+kind+" under load", seed)
 	needVolumes(row, kind)
+	var p powerLosses
+	inFolders(t, losses, 100, seed, func(t *testing.T, losses int, seed uint64) { p.lose(t, row, kind, losses, seed) })
+	row.Note("%d records acknowledged, %d commits, %d topics came and went; %d times the broker ended by itself", p.acked, p.commits, p.topics, p.byItself)
+}
+
+// powerLosses is what brokers did whose file system was shut down.
+type powerLosses struct {
+	acked, commits   int64
+	topics, byItself int
+}
+
+// lose starts a broker on a new file system and shuts that down so many times.
+func (p *powerLosses) lose(t *testing.T, row *proof.Proof, kind string, losses int, seed uint64) {
 	image := filepath.Join(t.TempDir(), "image")
 	makeImage(t, kind, image, 1<<30)
 	v := newVolume(t, kind, image)
@@ -41,7 +54,6 @@ func powerLossOn(t *testing.T, kind string) {
 	defer cancel()
 	load := startLoad(ctx, t, broker, loadOptions{seed: seed})
 	passing := startPassing(ctx, t, broker.addr, nil)
-	byItself := 0
 	for loss := range losses {
 		switch k := random.IntN(10); {
 		case k < 2:
@@ -61,7 +73,7 @@ func powerLossOn(t *testing.T, kind string) {
 			broker.kill()
 		} else {
 			broker.endsByItself(ctx, t)
-			byItself++
+			p.byItself++
 		}
 		if err := v.unmount(); err != nil {
 			t.Fatalf("unmount after loss %d: %v", loss, err)
@@ -85,8 +97,9 @@ func powerLossOn(t *testing.T, kind string) {
 	if err := broker.stop(); err != nil {
 		t.Errorf("the last stop, by SIGTERM: %v", err)
 	}
-	row.Note("%d records acknowledged, %d commits, %d topics came and went; %d times the broker ended by itself",
-		load.acked.count(), load.group.commits.Load(), topics, byItself)
+	p.acked += load.acked.count()
+	p.commits += load.group.commits.Load()
+	p.topics += topics
 }
 
 // endsByItself waits for the end of a broker whose disk fails: with status 3, soon.

@@ -55,7 +55,7 @@ type javaRow struct {
 
 func startJavaRow(t *testing.T, name string) *javaRow {
 	t.Helper()
-	faults, seed := proof.Times(t, 12, 12, 10_000), proof.Seed(t)
+	faults, seed := proof.Times(t, 12, 12, historyFaults), proof.Seed(t)
 	j := &javaRow{faulty: faulty{row: proof.Start(t, name, "faults", seed)}, libs: os.Getenv("HISTORY_JAVA"), seed: seed, faults: faults, said: &output{}}
 	if j.libs == "" {
 		j.row.NotRun("HISTORY_JAVA names no class path of Java clients")

@@ -50,6 +50,34 @@ func TestKillNineLosesNothing(t *testing.T) {
 		}
 	}
 	row := proof.Start(t, "sigkill", "kills under load", seed)
+	var s killed
+	inFolders(t, kills, 500, seed, func(t *testing.T, kills int, seed uint64) { s.kill(t, row, kills, seed) })
+	if t.Failed() {
+		return
+	}
+	slices.Sort(s.restarts)
+	row.Note("%d records acknowledged, %d consumed, %d commits, %d topics came and went; restarts took %d ms in the middle and %d ms at most",
+		s.acked, s.consumed, s.commits, s.topics, s.restarts[len(s.restarts)/2].Milliseconds(), s.restarts[len(s.restarts)-1].Milliseconds())
+}
+
+// inFolders runs a proof of n tries as tests of most at most, each with a folder of its own and the seed after that of the one before:
+// what a load leaves on disk and its clients remember is bounded.
+func inFolders(t *testing.T, n, most int, seed uint64, run func(t *testing.T, n int, seed uint64)) {
+	t.Helper()
+	for ; n > 0 && !t.Failed(); n, seed = n-most, seed+1 {
+		t.Run(fmt.Sprintf("SEED=%d", seed), func(t *testing.T) { run(t, min(n, most), seed) })
+	}
+}
+
+// killed is what brokers did that were killed.
+type killed struct {
+	acked, commits   int64
+	consumed, topics int
+	restarts         []time.Duration
+}
+
+// kill starts a broker on a new folder and kills it so many times.
+func (s *killed) kill(t *testing.T, row *proof.Proof, kills int, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	broker := newProcess(t, smallBroker...)
@@ -58,7 +86,6 @@ func TestKillNineLosesNothing(t *testing.T) {
 	load := startLoad(ctx, t, broker, loadOptions{seed: seed})
 	passing := startPassing(ctx, t, broker.addr, nil)
 
-	var restarts []time.Duration
 	for kill := range kills {
 		// Most kills come under load, some after the group or the topics have got on, and some while the broker recovers from the one
 		// before.
@@ -85,7 +112,7 @@ func TestKillNineLosesNothing(t *testing.T) {
 			if err := broker.serving(ctx); err != nil {
 				t.Fatalf("after kill %d: %v", kill, err)
 			}
-			restarts = append(restarts, time.Since(restart))
+			s.restarts = append(s.restarts, time.Since(restart))
 		}
 		if t.Failed() {
 			t.Fatalf("at kill %d; the broker says:\n%s", kill, broker.output)
@@ -100,10 +127,10 @@ func TestKillNineLosesNothing(t *testing.T) {
 	if err := broker.stop(); err != nil {
 		t.Errorf("the last stop, by SIGTERM: %v", err)
 	}
-	slices.Sort(restarts)
-	row.Note("%d records acknowledged, %d consumed, %d commits, %d topics came and went; restarts took %d ms in the middle and %d ms at most",
-		load.acked.count(), load.group.count(), load.group.commits.Load(), topics,
-		restarts[len(restarts)/2].Milliseconds(), restarts[len(restarts)-1].Milliseconds())
+	s.acked += load.acked.count()
+	s.consumed += load.group.count()
+	s.commits += load.group.commits.Load()
+	s.topics += topics
 }
 
 func createTopic(ctx context.Context, t *testing.T, addr string) {

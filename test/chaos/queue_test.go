@@ -35,6 +35,21 @@ const (
 func TestQueueHistories(t *testing.T) {
 	faults, seed := proof.Times(t, 12, 40, 20_000), proof.Seed(t)
 	row := proof.Start(t, "history-queue", "faults", seed)
+	done := map[fault]int{}
+	var acked, polled, accepted int64
+	inFolders(t, faults, historyFaults, seed, func(t *testing.T, faults int, seed uint64) {
+		q := strikeQueue(t, &faulty{row: row, done: done}, faults, seed)
+		acked, polled, accepted = acked+q.history.acked.Load(), polled+q.history.polled.Load(), accepted+q.history.accepted.Load()
+	})
+	row.Note("%v; %d records acknowledged, %d polled, %d accepted", done, acked, polled, accepted)
+}
+
+// historyFaults is how many faults one history has at most.
+const historyFaults = 200
+
+// strikeQueue has faults strike a broker with a new folder, and judges the history of its clients.
+func strikeQueue(t *testing.T, f *faulty, faults int, seed uint64) *queue {
+	t.Helper()
 	network := newProxy(t)
 	broker := newBehind(t, network)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
@@ -46,10 +61,10 @@ func TestQueueHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := startQueue(ctx, t, network.addr, seed)
-	f := &faulty{row: row, done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0)), beforeKill: q.awaitAccepted}
+	f.broker, f.network, f.random, f.beforeKill = broker, network, rand.New(rand.NewPCG(seed, 0)), q.awaitAccepted
 	f.strikes(ctx, t, faults, 60, q.awaitMore)
 	q.finish(ctx, t, broker.output)
-	row.Note("%v; %d records acknowledged, %d polled, %d accepted", f.done, q.history.acked.Load(), q.history.polled.Load(), q.history.accepted.Load())
+	return q
 }
 
 // faulty strikes a broker and the network before it.

@@ -38,48 +38,67 @@ func TestASystemCallFailsUnderTheRealBinary(t *testing.T) {
 	stopped := 0
 	for i := range times {
 		c := calls[(i+int(seed%uint64(len(calls))))%len(calls)]
-		n := 1 + random.IntN(c.most)
-		what := fmt.Sprintf("%s %d of a thread fails with %s", c.name, n, c.errno)
-		broker := newProcess(t, "ottla.wal.max.bytes=16777216", "log.segment.bytes=1048576")
-		plain, args := broker.binary, broker.args
-		broker.binary = strace
-		broker.args = append([]string{
-			"-D", "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=" + c.name,
-			"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", c.name, c.errno, n), plain,
-		}, args...)
-		if err := broker.start(); err != nil {
-			t.Fatal(err)
-		}
-		acked, err := produceUntilItFails(ctx, broker)
-		if err != nil {
-			t.Errorf("%s: %v\n%s", what, err, broker.output)
-		}
-		select {
-		case <-broker.exited:
-			broker.cmd = nil
-			stopped++
-		default:
-			broker.kill()
-		}
-		broker.binary, broker.args = plain, args
-		said := broker.output
-		if err := broker.start(); err != nil {
-			t.Fatal(err)
-		}
-		if err := broker.serving(ctx); err != nil {
-			row.Lost(int64(acked))
-			t.Fatalf("%s: the next start: %v\nbefore:\n%s", what, err, said)
-		}
-		if acked > 0 {
-			if lost, err := missing(ctx, broker.addr, acked); err != nil || lost > 0 {
-				row.Lost(int64(lost))
-				t.Errorf("%s: %d of %d acknowledged records are missing, %v\n%s", what, lost, acked, err, said)
+		call := failingCall{c.name, c.errno, 1 + random.IntN(c.most)}
+		t.Run(call.String(), func(t *testing.T) { // in a folder that is removed before the next
+			if call.strike(ctx, t, row, strace) {
+				stopped++
 			}
-		}
-		broker.kill()
+		})
 		row.Tried(1)
 	}
 	row.Note("the broker stopped itself %d times", stopped)
+}
+
+// failingCall is the nth call of a name in each thread, and the error that it returns instead of being made.
+type failingCall struct {
+	name, errno string
+	nth         int
+}
+
+func (c failingCall) String() string {
+	return fmt.Sprintf("%s %d fails with %s", c.name, c.nth, c.errno)
+}
+
+// strike has the call fail under a broker, and looks for what was acknowledged after the next start. It reports whether the broker ended by itself.
+func (c failingCall) strike(ctx context.Context, t *testing.T, row *proof.Proof, strace string) (ended bool) {
+	broker := newProcess(t, "ottla.wal.max.bytes=16777216", "log.segment.bytes=1048576")
+	plain, args := broker.binary, broker.args
+	broker.binary = strace
+	broker.args = append([]string{
+		"-D", "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=" + c.name,
+		"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", c.name, c.errno, c.nth), plain,
+	}, args...)
+	if err := broker.start(); err != nil {
+		t.Fatal(err)
+	}
+	acked, err := produceUntilItFails(ctx, broker)
+	if err != nil {
+		t.Errorf("%v\n%s", err, broker.output)
+	}
+	select {
+	case <-broker.exited:
+		broker.cmd = nil
+		ended = true
+	default:
+		broker.kill()
+	}
+	broker.binary, broker.args = plain, args
+	said := broker.output
+	if err := broker.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.serving(ctx); err != nil {
+		row.Lost(int64(acked))
+		t.Fatalf("the next start: %v\nbefore:\n%s", err, said)
+	}
+	if acked > 0 {
+		if lost, err := missing(ctx, broker.addr, acked); err != nil || lost > 0 {
+			row.Lost(int64(lost))
+			t.Errorf("%d of %d acknowledged records are missing, %v\n%s", lost, acked, err, said)
+		}
+	}
+	broker.kill()
+	return ended
 }
 
 const failingTopic = "failing"

@@ -32,6 +32,19 @@ const (
 func TestTransactionHistories(t *testing.T) {
 	faults, seed := proof.Times(t, 10, 30, 10_000), proof.Seed(t)
 	row := proof.Start(t, "history-transactions", "faults", seed)
+	done := map[fault]int{}
+	var committed, aborted, unknown, acked, polled int64
+	inFolders(t, faults, historyFaults, seed, func(t *testing.T, faults int, seed uint64) {
+		w := strikeTransactions(t, &faulty{row: row, done: done}, faults, seed)
+		committed, aborted, unknown = committed+w.ends.committed.Load(), aborted+w.ends.aborted.Load(), unknown+w.ends.unknown.Load()
+		acked, polled = acked+w.history.acked.Load(), polled+w.history.polled.Load()
+	})
+	row.Note("%v; %d transactions committed, %d aborted, %d of unknown end; %d records acknowledged, %d polled", done, committed, aborted, unknown, acked, polled)
+}
+
+// strikeTransactions has faults strike a broker with a new folder, and judges the history of its clients.
+func strikeTransactions(t *testing.T, f *faulty, faults int, seed uint64) *transactions {
+	t.Helper()
 	network := newProxy(t)
 	broker := newBehind(t, network)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
@@ -43,11 +56,10 @@ func TestTransactionHistories(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startTransactions(ctx, t, network.addr, seed)
-	f := &faulty{row: row, done: map[fault]int{}, broker: broker, network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	f.broker, f.network, f.random = broker, network, rand.New(rand.NewPCG(seed, 0))
 	f.strikes(ctx, t, faults, 30, w.awaitMore)
 	w.finish(ctx, t, broker.output)
-	row.Note("%v; %d transactions committed, %d aborted, %d of unknown end; %d records acknowledged, %d polled",
-		f.done, w.ends.committed.Load(), w.ends.aborted.Load(), w.ends.unknown.Load(), w.history.acked.Load(), w.history.polled.Load())
+	return w
 }
 
 // transactions is the workload. It is a queue in whatever it does without transactions.
