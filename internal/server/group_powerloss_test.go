@@ -20,7 +20,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ottlaio/ottla/internal/base"
-	"github.com/ottlaio/ottla/internal/coordinator"
 	"github.com/ottlaio/ottla/internal/coordinator/group"
 	"github.com/ottlaio/ottla/internal/coordinator/sharestate"
 	"github.com/ottlaio/ottla/internal/coordinator/txn"
@@ -1013,18 +1012,11 @@ func (w *lossyGroups) checkGroups(ctx context.Context, s *Server, known lossMome
 
 // sharePartition is what is kept of a share partition.
 func (s *Server) sharePartition(ctx context.Context, key share.Key) (share.Persisted, error) {
-	for {
-		kept, err := s.shareState.Read(key, base.NoLeaderEpoch).Wait(ctx)
-		switch {
-		case errors.Is(err, share.ErrNotInitialized):
-			return share.Persisted{Start: base.NoOffset}, nil
-		case !errors.Is(err, coordinator.ErrLoading):
-			return kept, err
-		}
-		if err := pause(ctx); err != nil {
-			return kept, err
-		}
+	kept, err := whenLoaded(ctx, func() (share.Persisted, error) { return s.shareState.Read(key, base.NoLeaderEpoch).Wait(ctx) })
+	if errors.Is(err, share.ErrNotInitialized) {
+		return share.Persisted{Start: base.NoOffset}, nil
 	}
+	return kept, err
 }
 
 // check holds what is kept of a share partition against what is known of it.

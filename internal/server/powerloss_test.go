@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -231,7 +230,9 @@ func (w *lossy) commit(ctx context.Context, t *lossTopic, name string) error {
 	req.Version, req.Group, req.Generation = 9, name, -1
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Offset = offset
-	done, err := w.broker.groups.CommitOffsets(req, []group.CommitTopic{{Name: t.name, ID: t.id, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}).Wait(ctx)
+	done, err := whenLoaded(ctx, func() (group.Committed, error) {
+		return w.broker.groups.CommitOffsets(req, []group.CommitTopic{{Name: t.name, ID: t.id, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}).Wait(ctx)
+	})
 	if err != nil {
 		return err
 	}
@@ -366,7 +367,7 @@ func (s *Server) checkOffsets(ctx context.Context, t lossTopic) error {
 		return nil
 	}
 	for name, asked := range t.committer {
-		fetched, err := s.fetchOffsets(ctx, name, t)
+		fetched, err := s.fetchOffsets(ctx, name, t.name, t.id, false)
 		if err != nil {
 			return fmt.Errorf("offsets of %s: %w", name, err)
 		}
@@ -378,13 +379,21 @@ func (s *Server) checkOffsets(ctx context.Context, t lossTopic) error {
 	return nil
 }
 
-// fetchOffsets asks again while the coordinator loads, which may take its time on a busy machine.
-func (s *Server) fetchOffsets(ctx context.Context, name string, t lossTopic) (group.Fetched, error) {
+func (s *Server) fetchOffsets(ctx context.Context, name, topic string, id base.TopicID, stable bool) (group.Fetched, error) {
+	return whenLoaded(ctx, func() (group.Fetched, error) {
+		return s.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: topic, ID: id, Partitions: []int32{0}}}, stable).Wait(ctx)
+	})
+}
+
+// whenLoaded asks again while a coordinator loads, as clients do: it may take its time on a busy machine.
+func whenLoaded[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	for {
-		fetched, err := s.groups.FetchOffsets(name, nil, -1, []group.FetchTopic{{Name: t.name, ID: t.id, Partitions: []int32{0}}}, false).Wait(ctx)
+		got, err := ask()
 		if !errors.Is(err, coordinator.ErrLoading) {
-			return fetched, err
+			return got, err
 		}
-		runtime.Gosched()
+		if err := pause(ctx); err != nil {
+			return got, err
+		}
 	}
 }

@@ -119,7 +119,9 @@ func (w *lossyTxns) work(times int) (err error) {
 // take has the transactional id's next producer begin, which ends what is open.
 func (s *Server) take(ctx context.Context) (txn.Producer, error) {
 	for {
-		o, err := s.txns.InitProducerID(ctx, txn.Producer{TransactionalID: "x", ID: base.NoProducerID, Epoch: base.NoProducerEpoch}, 900_000)
+		o, err := whenLoaded(ctx, func() (txn.Outcome, error) {
+			return s.txns.InitProducerID(ctx, txn.Producer{TransactionalID: "x", ID: base.NoProducerID, Epoch: base.NoProducerEpoch}, 900_000)
+		})
 		switch {
 		case err != nil:
 			return txn.Producer{}, err
@@ -155,7 +157,7 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 	commit := w.rng.IntN(3) > 0
 	w.withLast(func(x *lossTxn) { x.asked = commit })
 	for {
-		o, err := w.broker.txns.EndTxn(ctx, w.producer, commit, 2)
+		o, err := whenLoaded(ctx, func() (txn.Outcome, error) { return w.broker.txns.EndTxn(ctx, w.producer, commit, 2) })
 		switch {
 		case err != nil:
 			return fmt.Errorf("end: %w", err)
@@ -175,7 +177,9 @@ func (w *lossyTxns) transact(ctx context.Context, number int64) error {
 // begin adds a partition to the transaction.
 func (w *lossyTxns) begin(ctx context.Context, at base.TopicPartition) error {
 	for {
-		code, err := w.broker.txns.AddPartitions(w.producer, []base.TopicPartition{at}, 2).Applied(ctx)
+		code, err := whenLoaded(ctx, func() (*kerr.Error, error) {
+			return w.broker.txns.AddPartitions(w.producer, []base.TopicPartition{at}, 2).Applied(ctx)
+		})
 		switch {
 		case err != nil:
 			return err
@@ -223,7 +227,9 @@ func (w *lossyTxns) commitOffset(ctx context.Context, number int64) error {
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Offset = number
 	topics := []group.CommitTopic{{Name: "t", ID: w.topicID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
-	done, err := w.broker.groups.CommitTxnOffsets(group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}).Wait(ctx)
+	done, err := whenLoaded(ctx, func() (group.Committed, error) {
+		return w.broker.groups.CommitTxnOffsets(group.TxnCommit{Request: req, Topics: topics, Ends: group.AnyEnds}).Wait(ctx)
+	})
 	if err == nil && done.Code != nil {
 		err = done.Code
 	}
@@ -252,7 +258,7 @@ func (w *lossyTxns) checkTxns(ctx context.Context, s *Server, known []lossTxn) e
 			seen[partition] = append(seen[partition], number)
 		}
 	}
-	fetched, err := s.groups.FetchOffsets("g", nil, -1, []group.FetchTopic{{Name: "t", ID: w.topicID, Partitions: []int32{0}}}, true).Wait(ctx)
+	fetched, err := s.fetchOffsets(ctx, "g", "t", w.topicID, true)
 	if err != nil {
 		return err
 	}
