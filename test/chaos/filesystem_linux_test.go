@@ -30,7 +30,7 @@ func powerLossOn(t *testing.T, kind string) {
 	row := proof.Start(t, "power-loss-"+kind, "shutdowns of "+kind+" under load", seed)
 	needVolumes(row, kind)
 	var p powerLosses
-	inFolders(t, losses, 100, seed, func(t *testing.T, losses int, seed uint64) { p.lose(t, row, kind, losses, seed) })
+	inFolders(t, losses, 40, seed, func(t *testing.T, losses int, seed uint64) { p.lose(t, row, kind, losses, seed) })
 	row.Note("%d records acknowledged, %d commits, %d topics came and went; %d times the broker ended by itself", p.acked, p.commits, p.topics, p.byItself)
 }
 

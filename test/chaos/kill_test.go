@@ -51,7 +51,7 @@ func TestKillNineLosesNothing(t *testing.T) {
 	}
 	row := proof.Start(t, "sigkill", "kills under load", seed)
 	var s killed
-	inFolders(t, kills, 500, seed, func(t *testing.T, kills int, seed uint64) { s.kill(t, row, kills, seed) })
+	inFolders(t, kills, 100, seed, func(t *testing.T, kills int, seed uint64) { s.kill(t, row, kills, seed) })
 	if t.Failed() {
 		return
 	}
