@@ -28,6 +28,10 @@ const (
 	// etcdSegmentBytes is how much etcd's wal allocates at a time; it always has the next one ready.
 	etcdSegmentBytes = 16 << 20
 	etcdKeepRevs     = "2000"
+	// etcdSnapshotEntries is how long etcd's log gets before there is a snapshot of it on disk. A start compacts the log in memory once it
+	// has applied a hundred entries (etcd's memorySnapshotCount), while raft may still have to read it from the last snapshot on, and panics if
+	// it cannot: where there is none at all. So there must be one before the log has that many.
+	etcdSnapshotEntries = 100
 	// etcdStopTime bounds the closing of a member that failed: its goroutines may wait for each other then.
 	etcdStopTime = 2 * time.Second
 )
@@ -132,7 +136,7 @@ func etcdConfig(dir string, lg *zap.Logger) (*embed.Config, error) {
 	cfg.InitialCluster = cfg.Name + "=" + etcdPeer
 	cfg.InitialClusterToken = "ottla"
 	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.SnapshotCount = 5000
+	cfg.SnapshotCount = etcdSnapshotEntries
 	cfg.SnapshotCatchUpEntries = 500
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, etcdKeepRevs
 	cfg.QuotaBackendBytes = etcdQuotaBytes

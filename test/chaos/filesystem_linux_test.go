@@ -66,6 +66,7 @@ func (p *powerLosses) lose(t *testing.T, row *proof.Proof, kind string, losses i
 		if broker.output.trouble() {
 			t.Fatalf("before loss %d the broker had a problem of its own:\n%s", loss, broker.output)
 		}
+		passing.losses.Add(1)
 		if err := v.powerFails(); err != nil {
 			t.Fatal(err)
 		}

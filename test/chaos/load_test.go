@@ -294,6 +294,11 @@ type passing struct {
 	deleted map[string]int64 // when that was acknowledged
 	gone    atomic.Int64     // how many
 	grew    chan struct{}
+
+	// losses counts losses of power, each before it happens. What was answered once one had begun does not count as acknowledged: an fdatasync
+	// that is under way while ext4 is shut down succeeds, though what it wrote into a block for the first time is not there afterwards. etcd's
+	// log has such blocks. (No such answer was ever seen of records: the blocks of our wal are written when it is made.)
+	losses atomic.Int64
 }
 
 func startPassing(ctx context.Context, t *testing.T, addr string, clock func() int64) *passing {
@@ -328,13 +333,16 @@ func (p *passing) run(ctx context.Context, t *testing.T) {
 		case <-time.After(30 * time.Millisecond):
 		}
 		name := fmt.Sprintf("passing-%d", n)
+		losses := p.losses.Load()
 		bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
 		created, err := admin.CreateTopic(bounded, 2, 1, nil, name)
 		if err == nil && created.Err == nil {
 			client.ProduceSync(bounded, &kgo.Record{Topic: name, Value: []byte(strings.Repeat("p", 2000))})
 			if n%5 == 0 {
-				p.made[name] = p.clock()
-			} else if gone, err := admin.DeleteTopic(bounded, name); err == nil && gone.Err == nil {
+				if p.losses.Load() == losses {
+					p.made[name] = p.clock()
+				}
+			} else if gone, err := admin.DeleteTopic(bounded, name); err == nil && gone.Err == nil && p.losses.Load() == losses {
 				p.deleted[name] = p.clock()
 				p.gone.Add(1)
 				wake(p.grew)
