@@ -15,8 +15,8 @@ import (
 // Side is a way to run a broker.
 type Side struct {
 	Name string
-	// Prepare does what an operator does once, before the first start; it is not timed.
-	Prepare func(ctx context.Context, dir, addr string) error
+	// Prepare does what an operator does once, before the first start; it is not timed. second is free as well as addr.
+	Prepare func(ctx context.Context, dir, addr, second string) error
 	// Command starts the broker on the folder. It is nil for a broker that runs already.
 	Command func(dir, addr string) *exec.Cmd
 	// Addr and PID are those of a broker that runs already; PID is 0 if it is not known.
@@ -52,8 +52,12 @@ func (s Side) Start(ctx context.Context, scratch string) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{Side: s, Dir: dir}
-	if b.Addr, err = freeAddr(); err == nil && s.Prepare != nil {
-		err = s.Prepare(ctx, dir, b.Addr)
+	addrs, err := freeAddrs(2)
+	if err == nil {
+		b.Addr = addrs[0]
+		if s.Prepare != nil {
+			err = s.Prepare(ctx, dir, addrs[0], addrs[1])
+		}
 	}
 	if err == nil {
 		err = b.Restart()
@@ -141,10 +145,15 @@ func (b *Broker) Process() int {
 	return b.cmd.Process.Pid
 }
 
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddrs are addresses of loopback that nobody listens to, no two of them the same.
+func freeAddrs(n int) (addrs []string, err error) {
+	for range n {
+		ln, lerr := net.Listen("tcp", "127.0.0.1:0")
+		if lerr != nil {
+			return nil, errors.Join(err, lerr)
+		}
+		defer func() { err = errors.Join(err, ln.Close()) }() // once all are found
+		addrs = append(addrs, ln.Addr().String())
 	}
-	return ln.Addr().String(), ln.Close()
+	return addrs, nil
 }

@@ -41,8 +41,8 @@ func At(addr string, pid int) Side { return Side{Name: addr, Addr: addr, PID: pi
 func Kafka(classPath string) Side {
 	return Side{
 		Name: "kafka",
-		Prepare: func(ctx context.Context, dir, addr string) error {
-			file, err := writeKafkaProperties(dir, addr)
+		Prepare: func(ctx context.Context, dir, addr, second string) error {
+			file, err := writeKafkaProperties(dir, addr, second)
 			if err != nil {
 				return err
 			}
@@ -61,12 +61,8 @@ func Kafka(classPath string) Side {
 }
 
 // writeKafkaProperties writes what one node needs and its defaults do not say. Durability is left as shipped.
-func writeKafkaProperties(dir, addr string) (string, error) {
+func writeKafkaProperties(dir, addr, controller string) (string, error) {
 	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", err
-	}
-	controller, err := freeAddr()
 	if err != nil {
 		return "", err
 	}
