@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/test/chaos/history"
@@ -43,7 +41,7 @@ func TestJavaTransactionHistories(t *testing.T) {
 
 // javaRow is a row whose clients are a program in Java.
 type javaRow struct {
-	faulty
+	*faulty
 	ctx     context.Context
 	libs    string // class path
 	seed    uint64
@@ -56,21 +54,14 @@ type javaRow struct {
 func startJavaRow(t *testing.T, name string) *javaRow {
 	t.Helper()
 	faults, seed := proof.Times(t, 12, 12, historyFaults), proof.Seed(t)
-	j := &javaRow{faulty: faulty{row: proof.Start(t, name, "faults", seed)}, libs: os.Getenv("HISTORY_JAVA"), seed: seed, faults: faults, said: &output{}}
+	row := proof.Start(t, name, "faults", seed)
+	j := &javaRow{libs: os.Getenv("HISTORY_JAVA"), seed: seed, faults: faults, said: &output{}}
 	if j.libs == "" {
-		j.row.NotRun("HISTORY_JAVA names no class path of Java clients")
+		row.NotRun("HISTORY_JAVA names no class path of Java clients")
 	}
-	network := newProxy(t)
-	j.faulty = faulty{row: j.row, done: map[fault]int{}, broker: newBehind(t, network), network: network, random: rand.New(rand.NewPCG(seed, 0))}
 	var cancel context.CancelFunc
-	j.ctx, cancel = context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+j.broker.rest))
+	j.ctx, cancel, j.faulty = startFaulty(t, row, map[fault]int{}, faults, seed)
 	t.Cleanup(cancel)
-	if err := j.broker.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.broker.serving(j.ctx); err != nil {
-		t.Fatal(err)
-	}
 	return j
 }
 

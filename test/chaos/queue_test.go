@@ -38,7 +38,7 @@ func TestQueueHistories(t *testing.T) {
 	done := map[fault]int{}
 	var acked, polled, accepted int64
 	inFolders(t, faults, historyFaults, seed, func(t *testing.T, faults int, seed uint64) {
-		q := strikeQueue(t, &faulty{row: row, done: done}, faults, seed)
+		q := strikeQueue(t, row, done, faults, seed)
 		acked, polled, accepted = acked+q.history.acked.Load(), polled+q.history.polled.Load(), accepted+q.history.accepted.Load()
 	})
 	row.Note("%v; %d records acknowledged, %d polled, %d accepted", done, acked, polled, accepted)
@@ -48,22 +48,14 @@ func TestQueueHistories(t *testing.T) {
 const historyFaults = 200
 
 // strikeQueue has faults strike a broker with a new folder, and judges the history of its clients.
-func strikeQueue(t *testing.T, f *faulty, faults int, seed uint64) *queue {
+func strikeQueue(t *testing.T, row *proof.Proof, done map[fault]int, faults int, seed uint64) *queue {
 	t.Helper()
-	network := newProxy(t)
-	broker := newBehind(t, network)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
+	ctx, cancel, f := startFaulty(t, row, done, faults, seed)
 	defer cancel()
-	if err := broker.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.serving(ctx); err != nil {
-		t.Fatal(err)
-	}
-	q := startQueue(ctx, t, network.addr, seed)
-	f.broker, f.network, f.random, f.beforeKill = broker, network, rand.New(rand.NewPCG(seed, 0)), q.awaitAccepted
+	q := startQueue(ctx, t, f.network.addr, seed)
+	f.beforeKill = q.awaitAccepted
 	f.strikes(ctx, t, faults, 60, q.awaitMore)
-	q.finish(ctx, t, broker.output)
+	q.finish(ctx, t, f.broker.output)
 	return q
 }
 
@@ -77,6 +69,23 @@ type faulty struct {
 	done    map[fault]int
 	// beforeKill, unless nil, waits for what is the last to be back after a fault, and would never be there when the broker is killed.
 	beforeKill func(context.Context) bool
+}
+
+// startFaulty starts a broker with a new folder behind a network that faults can strike, and returns the time that so many may take.
+func startFaulty(t *testing.T, row *proof.Proof, done map[fault]int, faults int, seed uint64) (context.Context, context.CancelFunc, *faulty) {
+	t.Helper()
+	network := newProxy(t)
+	f := &faulty{row: row, done: done, broker: newBehind(t, network), network: network, random: rand.New(rand.NewPCG(seed, 0))}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+f.broker.rest))
+	if err := f.broker.start(); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	if err := f.broker.serving(ctx); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	return ctx, cancel, f
 }
 
 type fault string

@@ -35,7 +35,7 @@ func TestTransactionHistories(t *testing.T) {
 	done := map[fault]int{}
 	var committed, aborted, unknown, acked, polled int64
 	inFolders(t, faults, historyFaults, seed, func(t *testing.T, faults int, seed uint64) {
-		w := strikeTransactions(t, &faulty{row: row, done: done}, faults, seed)
+		w := strikeTransactions(t, row, done, faults, seed)
 		committed, aborted, unknown = committed+w.ends.committed.Load(), aborted+w.ends.aborted.Load(), unknown+w.ends.unknown.Load()
 		acked, polled = acked+w.history.acked.Load(), polled+w.history.polled.Load()
 	})
@@ -43,22 +43,13 @@ func TestTransactionHistories(t *testing.T) {
 }
 
 // strikeTransactions has faults strike a broker with a new folder, and judges the history of its clients.
-func strikeTransactions(t *testing.T, f *faulty, faults int, seed uint64) *transactions {
+func strikeTransactions(t *testing.T, row *proof.Proof, done map[fault]int, faults int, seed uint64) *transactions {
 	t.Helper()
-	network := newProxy(t)
-	broker := newBehind(t, network)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(faults)*(3*time.Second+broker.rest))
+	ctx, cancel, f := startFaulty(t, row, done, faults, seed)
 	defer cancel()
-	if err := broker.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.serving(ctx); err != nil {
-		t.Fatal(err)
-	}
-	w := startTransactions(ctx, t, network.addr, seed)
-	f.broker, f.network, f.random = broker, network, rand.New(rand.NewPCG(seed, 0))
+	w := startTransactions(ctx, t, f.network.addr, seed)
 	f.strikes(ctx, t, faults, 30, w.awaitMore)
-	w.finish(ctx, t, broker.output)
+	w.finish(ctx, t, f.broker.output)
 	return w
 }
 

@@ -337,30 +337,21 @@ func startHonest(t *testing.T, addr string) *honest {
 
 func (h *honest) work(ctx context.Context, t *testing.T) {
 	value := bytes.Repeat([]byte("x"), 200)
-	for ctx.Err() == nil {
-		h.mu.Lock()
-		phase := h.name
-		h.mu.Unlock()
-		began := time.Now()
+	h.repeat(ctx, func() error {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		err := h.client.ProduceSync(bounded, &kgo.Record{Value: value}).FirstErr()
-		cancel()
+		defer cancel()
+		return h.client.ProduceSync(bounded, &kgo.Record{Value: value}).FirstErr()
+	}, func(phase string, took time.Duration, err error) {
 		if err != nil {
 			t.Errorf("%s: the honest client: %v", phase, err)
 			return
 		}
-		h.mu.Lock()
-		h.took[phase] = append(h.took[phase], time.Since(began))
-		h.mu.Unlock()
+		h.took[phase] = append(h.took[phase], took)
 		select {
 		case h.answered <- struct{}{}:
 		default:
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	})
 }
 
 // watchDisk writes and syncs one block every few milliseconds, where the broker has its data.
@@ -372,19 +363,34 @@ func (h *honest) watchDisk(ctx context.Context, t *testing.T) {
 	}
 	defer f.Close()
 	block := make([]byte, 4096)
+	h.repeat(ctx, func() error {
+		_, err := f.WriteAt(block, 0)
+		return errors.Join(err, syscall.Fdatasync(int(f.Fd())))
+	}, func(phase string, took time.Duration, err error) {
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		h.worst[phase] = max(h.worst[phase], took)
+	})
+}
+
+// repeat does something every few milliseconds until it fails, and has noted how long it took and in which phase it began. note is called with
+// mu held.
+func (h *honest) repeat(ctx context.Context, do func() error, note func(phase string, took time.Duration, err error)) {
 	for ctx.Err() == nil {
 		h.mu.Lock()
 		phase := h.name
 		h.mu.Unlock()
 		began := time.Now()
-		_, err := f.WriteAt(block, 0)
-		if err = errors.Join(err, syscall.Fdatasync(int(f.Fd()))); err != nil {
-			t.Error(err)
+		err := do()
+		took := time.Since(began)
+		h.mu.Lock()
+		note(phase, took, err)
+		h.mu.Unlock()
+		if err != nil {
 			return
 		}
-		h.mu.Lock()
-		h.worst[phase] = max(h.worst[phase], time.Since(began))
-		h.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-time.After(5 * time.Millisecond):
