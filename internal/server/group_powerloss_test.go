@@ -43,7 +43,7 @@ import (
 
 // TestGroupsAreKeptWhenPowerFails is the whole of it. TIMES is the number of steps, SEED replays them.
 func TestGroupsAreKeptWhenPowerFails(t *testing.T) {
-	times, seed := proof.Times(t, 60, 600, 300_000), proof.Seed(t)
+	times, seed := proof.Times(t, 60, 600, 80_000), proof.Seed(t)
 	row := proof.Start(t, "power-loss-groups", "images of the broker", seed)
 	points := 0
 	for run := uint64(0); times > 0 && !t.Failed(); run++ {

@@ -75,7 +75,7 @@ type lossy struct {
 
 // TestNothingOfTheBrokerIsLostWhenPowerFails is the whole of it. TIMES is the number of operations, SEED replays them.
 func TestNothingOfTheBrokerIsLostWhenPowerFails(t *testing.T) {
-	ops, seed := proof.Times(t, 60, 800, 150_000), proof.Seed(t)
+	ops, seed := proof.Times(t, 60, 800, 25_000), proof.Seed(t)
 	row := proof.Start(t, "power-loss-broker", "images of the broker", seed)
 	points := 0
 	const perRun = 500

@@ -50,7 +50,7 @@ type lossyTxns struct {
 
 // TestTransactionsAreWholeWhenPowerFails is the whole of it. TIMES is the number of transactions, SEED replays them.
 func TestTransactionsAreWholeWhenPowerFails(t *testing.T) {
-	times, seed := proof.Times(t, 25, 200, 100_000), proof.Seed(t)
+	times, seed := proof.Times(t, 25, 200, 25_000), proof.Seed(t)
 	row := proof.Start(t, "power-loss-transactions", "images of the broker", seed)
 	points := 0
 	const perRun = 100

@@ -18,6 +18,7 @@ import (
 	"github.com/ottlaio/ottla/internal/proof"
 	"github.com/ottlaio/ottla/internal/record"
 	"github.com/ottlaio/ottla/internal/storage/disk/crashfs"
+	"github.com/ottlaio/ottla/internal/storage/wal"
 )
 
 // rotten is a data folder with something in every file, and what it must hold. One batch has one record.
@@ -53,7 +54,8 @@ func newRotten(t *testing.T) *rotten {
 		if life == 1 {
 			r.first = partition(t, e, r.specs[0].ID).Offsets().LogEnd
 		}
-		for range 24 {
+		for range 16 {
+			var last wal.Sequence
 			for i, spec := range r.specs {
 				p := partition(t, e, spec.ID)
 				n := len(r.acked[spec.ID])
@@ -71,13 +73,14 @@ func newRotten(t *testing.T) *rotten {
 				}
 				batch, h := makeBatch(b)
 				at, err := p.Append(t.Context(), batch, h, AppendOptions{})
-				if err == nil {
-					err = e.Wait(t.Context(), at.Sequence)
-				}
 				if err != nil {
 					t.Fatal(err)
 				}
+				last = at.Sequence
 				r.acked[spec.ID] = append(r.acked[spec.ID], batch)
+			}
+			if err := e.Wait(t.Context(), last); err != nil { // one group for the three: what pads a group rots no differently from another's
+				t.Fatal(err)
 			}
 		}
 		p := partition(t, e, r.specs[1].ID)
@@ -89,8 +92,8 @@ func newRotten(t *testing.T) *rotten {
 			t.Fatal(err)
 		}
 		r.starts[p.id] = start
-		if bodies := e.log.Stats().Bodies; bodies != 3 {
-			t.Fatalf("%d bodies went past the wal, want 3", bodies)
+		if bodies := e.log.Stats().Bodies; bodies != 2 {
+			t.Fatalf("%d bodies went past the wal, want 2", bodies)
 		}
 		if life == 0 {
 			closeEngine(t, e)
@@ -98,6 +101,7 @@ func newRotten(t *testing.T) *rotten {
 			kill(e)
 		}
 	}
+	r.fs = r.fs.CrashImageKeeping(rand.New(rand.NewPCG(1, 1)), 100) // where nothing is unsynced images share what they hold: they cost half
 	return r
 }
 
@@ -135,13 +139,15 @@ func (r *rotten) check(fs *crashfs.FS, repaired bool) (named bool, err error) {
 				silent = append(silent, err.Error())
 			case err != nil:
 				return named, err
+			case s.Len() > 0 && s.FirstOffset() > at && !repaired:
+				return named, fmt.Errorf("%v goes over offset %d without an error", p, at)
 			case s.Len() == 0 || s.FirstOffset() > at:
 				silent = append(silent, fmt.Sprintf("%v lacks offset %d", p, at))
 			case s.FirstOffset() != at || !sameRecords(got, r.acked[spec.ID][at]):
 				return named, fmt.Errorf("%v serves other bytes at offset %d", p, at)
 			}
 		}
-		for _, n := range []int{int(r.starts[spec.ID]), 20, 40} {
+		for _, n := range []int{int(r.starts[spec.ID]), 15, 25} {
 			at, ok, err := p.OffsetForTimestamp(timestampOf(n))
 			switch {
 			case errors.Is(err, ErrDamage):
@@ -267,7 +273,11 @@ func overwrite(t *testing.T, fs *crashfs.FS, path string, at int64, change func(
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(b, 0); err != nil {
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

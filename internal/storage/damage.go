@@ -39,7 +39,7 @@ type damagedRange struct {
 	copy  string // of the bytes that were set aside, relative to the data folder
 }
 
-// gap is a range that was set aside: readers jump from anywhere in it to its end.
+// gap is a range that readers do not enter: from anywhere in it they jump to its end.
 type gap struct{ from, to int64 }
 
 // gapsLocked lists the gaps, and for one who looks for offset the damaged ranges that lie before it and whose end is known; nil in a log
@@ -52,6 +52,17 @@ func (p *Partition) gapsLocked(offset base.Offset) []gap {
 		}
 	}
 	return gaps
+}
+
+// edgeOfTrustLocked is where a walk from pos must stop: at the first range, of those over which it does not jump, whose checksums say that it is
+// sound though it is not, so that not even a header in it is to be trusted; or limit.
+func (p *Partition) edgeOfTrustLocked(pos, limit int64, gaps []gap) int64 {
+	for _, d := range p.damage {
+		if d.structural && !d.aside && d.to > pos && d.from < limit && !slices.Contains(gaps, gap{d.from, d.to}) {
+			return max(d.from, pos)
+		}
+	}
+	return limit
 }
 
 // missing reports that the bytes are not there at all, so that offsets, and not positions, tell what is lost.

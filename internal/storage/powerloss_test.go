@@ -651,7 +651,7 @@ func (v modelView) checkProducers(p *Partition) error {
 
 // TestNothingAcknowledgedIsLostWhenPowerFails is the whole of it. TIMES is the number of operations, SEED replays them.
 func TestNothingAcknowledgedIsLostWhenPowerFails(t *testing.T) {
-	ops, seed := proof.Times(t, 400, 1000, 150*powerLossOps), proof.Seed(t)
+	ops, seed := proof.Times(t, 400, 1000, 10*powerLossOps), proof.Seed(t)
 	row := proof.Start(t, "power-loss", "images of the engine", seed)
 	every := 1
 	if raceEnabled {

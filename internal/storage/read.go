@@ -107,8 +107,8 @@ func (p *Partition) read(from base.Offset, o ReadOptions) (Slice, error) {
 	}
 }
 
-// walker reads the headers of the batches of a partition, one after another. It may go over damaged bodies, whose headers are
-// whole, until stopAtEdge is called. It lives on the stack of who walks; only one copy of it may be used and closed.
+// walker reads the headers of the batches of a partition, one after another. It may go over damaged bodies whose headers are
+// whole, as their blocks' checksums say, until stopAtEdge is called. It lives on the stack of who walks; only one copy of it may be used and closed.
 type walker struct {
 	p          *Partition
 	pos, limit int64
@@ -194,7 +194,10 @@ func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 
 // walkerAt returns a walker that goes over gaps and holes. It knows no segment yet: positions may be negative, so zeros would name a range.
 func (p *Partition) walkerAt(at place, limit int64, gaps []gap, holes bool) walker {
-	return walker{p: p, pos: at.pos, limit: limit, stop: limit, gaps: gaps, layout: at.layout, holes: holes, dataEnd: at.pos, rangeEnd: at.pos}
+	p.mu.Lock()
+	stop := p.edgeOfTrustLocked(at.pos, limit, gaps)
+	p.mu.Unlock()
+	return walker{p: p, pos: at.pos, limit: limit, stop: stop, gaps: gaps, layout: at.layout, holes: holes, dataEnd: at.pos, rangeEnd: at.pos}
 }
 
 // stopAtEdge makes the walker stop at the first damaged range or hole after pos, where the batch that it has just returned begins.
@@ -210,6 +213,21 @@ func (w *walker) stopAtEdge(offset base.Offset, pos, far int64) error {
 		return w.p.damageFrom(offset, w.stop)
 	}
 	return nil
+}
+
+// cut is why a walk ended with io.EOF before its limit: a *DamageError. It is nil at the limit.
+func (w *walker) cut() error {
+	if w.stop == w.limit {
+		return nil
+	}
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	for _, d := range w.p.damage {
+		if d.to > w.pos && !d.aside {
+			return &DamageError{d.damage}
+		}
+	}
+	return errSwapped // deleted or given up meanwhile
 }
 
 // find goes on to the batch that holds offset, or to the first after it where compaction or damage has left a gap. io.EOF if a gap

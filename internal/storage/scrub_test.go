@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -367,6 +368,59 @@ func TestAppendsOutliveDamageBeforeThem(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// In a damaged block that appends continue, and whose checksum is then that of old and new bytes, nothing is trusted: neither reads nor
+// timestamps go by the headers in it.
+func TestNothingInContinuedDamageIsTrusted(t *testing.T) {
+	t.Parallel()
+	fs, spec := newFS(t), testSpec('a', 0, LogConfig{})
+	cfg := testConfig(fs, spec)
+	const n, flipped = 8, 5
+	var acked [n][]byte
+	size := int64(0)
+	e := open(t, cfg)
+	for i := range n {
+		b := batchSpec{size: 60, seed: i, timestamp: timestampOf(i)}
+		acked[i], _ = makeBatch(b)
+		size = int64(len(acked[i]))
+		mustAppend(t, partition(t, e, spec.ID), b)
+	}
+	closeEngine(t, e)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for at := range size {
+		cfg.FS = fs.CrashImageKeeping(rng, 100)
+		flipByte(t, cfg.FS, logPath(spec, 0), flipped*size+at)
+		e := open(t, cfg)
+		mustAppend(t, partition(t, e, spec.ID), batchSpec{size: 60, seed: n, timestamp: timestampOf(n)})
+		closeEngine(t, e)
+		e = open(t, cfg)
+		if len(e.Damage()) == 0 {
+			t.Errorf("byte %d of a batch: nobody has noticed", at)
+		}
+		p := partition(t, e, spec.ID)
+		for i := range n {
+			s, err := p.Read(base.Offset(i), ReadOptions{MaxBytes: 1, AtLeastOne: true})
+			var got []byte
+			if err == nil {
+				got, err = s.Bytes()
+			}
+			if !errors.Is(err, ErrDamage) && (err != nil || s.FirstOffset() != base.Offset(i) || !sameRecords(got, acked[i])) {
+				t.Errorf("byte %d of a batch: offset %d gives %d bytes from %d, %v", at, i, len(got), s.FirstOffset(), err)
+			}
+			found, ok, err := p.OffsetForTimestamp(timestampOf(i))
+			if !errors.Is(err, ErrDamage) && (err != nil || !ok || found.Offset != base.Offset(i)) {
+				t.Errorf("byte %d of a batch: the timestamp of offset %d is at %d, %t, %v", at, i, found.Offset, ok, err)
+			}
+		}
+		if found, ok, err := p.MaxTimestamp(); !errors.Is(err, ErrDamage) && (err != nil || !ok || found.Offset != n) {
+			t.Errorf("byte %d of a batch: the largest timestamp is at %d, %t, %v", at, found.Offset, ok, err)
+		}
+		if s, err := p.Read(n, ReadOptions{MaxBytes: 1, AtLeastOne: true}); err != nil || s.FirstOffset() != n {
+			t.Errorf("byte %d of a batch: what was appended after the damage: %d, %v", at, s.FirstOffset(), err)
+		}
+		kill(e)
 	}
 }
 

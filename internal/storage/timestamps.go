@@ -39,7 +39,7 @@ func (p *Partition) offsetForTimestamp(ts int64) (TimestampOffset, bool, error) 
 	for {
 		h, pos, err := w.next()
 		if errors.Is(err, io.EOF) {
-			return TimestampOffset{}, false, nil
+			return TimestampOffset{}, false, w.cut()
 		}
 		if err != nil {
 			return TimestampOffset{}, false, err
@@ -143,6 +143,9 @@ func (p *Partition) findMaxTimestamp() (TimestampOffset, bool, error) {
 	for best.MaxTimestamp < highest || bestPos < 0 {
 		h, pos, err := w.next()
 		if errors.Is(err, io.EOF) {
+			if err := w.cut(); err != nil {
+				return TimestampOffset{}, false, err
+			}
 			break // retention or delete-records took it
 		}
 		if err != nil {

@@ -26,7 +26,7 @@ func powerLossOn(t *testing.T, kind string) {
 	if os.Getenv("PROVE") == "" {
 		t.Skip("mounts file systems; `make prove` runs it")
 	}
-	losses, seed := proof.Times(t, 0, 15, 5000), proof.Seed(t)
+	losses, seed := proof.Times(t, 0, 15, 600), proof.Seed(t)
 	row := proof.Start(t, "power-loss-"+kind, "shutdowns of "+kind+" under load", seed)
 	needVolumes(row, kind)
 	var p powerLosses

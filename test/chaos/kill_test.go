@@ -42,7 +42,7 @@ var smallBroker = []string{
 //
 // KILLS says how often, as TIMES does for every proof; SEED replays the moments.
 func TestKillNineLosesNothing(t *testing.T) {
-	kills, seed := proof.Times(t, 50, 60, 20_000), proof.Seed(t)
+	kills, seed := proof.Times(t, 50, 60, 3000), proof.Seed(t)
 	if asked := os.Getenv("KILLS"); asked != "" {
 		var err error
 		if kills, err = strconv.Atoi(asked); err != nil {

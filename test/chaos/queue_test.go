@@ -33,7 +33,7 @@ const (
 //
 // TIMES says how many faults there are, SEED replays their choice.
 func TestQueueHistories(t *testing.T) {
-	faults, seed := proof.Times(t, 12, 40, 20_000), proof.Seed(t)
+	faults, seed := proof.Times(t, 12, 40, 4000), proof.Seed(t)
 	row := proof.Start(t, "history-queue", "faults", seed)
 	done := map[fault]int{}
 	var acked, polled, accepted int64

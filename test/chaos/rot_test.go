@@ -33,7 +33,7 @@ const (
 // everything as a client: records, topics, settings, committed offsets. What is not as it was must have been named: by a refusal to
 // start, by an error to the client, or in the broker's log. No other record, setting or offset is ever given out.
 func TestABitRotsUnderTheRealBinary(t *testing.T) {
-	times, seed := proof.Times(t, 3, 30, 20_000), proof.Seed(t)
+	times, seed := proof.Times(t, 3, 30, 2000), proof.Seed(t)
 	row := proof.Start(t, "bit-rot-binary", "folders with a damaged file, started", seed)
 	random := rand.New(rand.NewPCG(seed, 3))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(times)*20*time.Second)

@@ -30,7 +30,7 @@ const (
 // offsets in one transaction, under the faults of TestQueueHistories, and consumers that read committed records. What all of them saw is
 // held against itself.
 func TestTransactionHistories(t *testing.T) {
-	faults, seed := proof.Times(t, 10, 30, 10_000), proof.Seed(t)
+	faults, seed := proof.Times(t, 10, 30, 4000), proof.Seed(t)
 	row := proof.Start(t, "history-transactions", "faults", seed)
 	done := map[fault]int{}
 	var committed, aborted, unknown, acked, polled int64

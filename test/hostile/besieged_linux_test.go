@@ -45,7 +45,7 @@ const (
 // The binary stays up and within its memory and has no error of its own, every honest record is there, and the honest client's p99
 // stays within a bound of what it is without an attack, and what the disk adds. TIMES says how many mutants are sent, SEED makes the same ones.
 func TestHonestClientUnderAttack(t *testing.T) {
-	mutants, seed := proof.Times(t, 500, 20_000, 10_000_000), proof.Seed(t)
+	mutants, seed := proof.Times(t, 500, 20_000, 2_000_000), proof.Seed(t)
 	row := proof.Start(t, "hostile", "attacks", seed)
 	b := besiege(t, "ottla.request.memory.bytes=33554432", "socket.request.max.bytes=16777216", "ottla.tail.bytes=33554432", "ottla.wal.max.bytes=67108864",
 		"num.partitions=1")

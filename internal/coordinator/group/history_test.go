@@ -38,7 +38,7 @@ import (
 // TestHistories tries random histories. A seed that fails is printed in the test's name.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	histories, first := uint64(proof.Times(t, 60, 3500, 250_000)), proof.Seed(t)
+	histories, first := uint64(proof.Times(t, 60, 3500, 80_000)), proof.Seed(t)
 	row := proof.Start(t, "coordinator", "histories in simulated time", first)
 	var crashes atomic.Int64
 	for worker := range uint64(runtime.GOMAXPROCS(0)) {

@@ -44,7 +44,7 @@ const (
 // TestHistories tries random histories. A seed that fails is printed in the test's name.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	histories, first := uint64(proof.Times(t, 60, 3000, 500_000)), proof.Seed(t)
+	histories, first := uint64(proof.Times(t, 60, 3000, 150_000)), proof.Seed(t)
 	row := proof.Start(t, "coordinator-transactions", "histories in simulated time", first)
 	var crashes, commits, aborts atomic.Int64
 	for worker := range uint64(runtime.GOMAXPROCS(0)) {
