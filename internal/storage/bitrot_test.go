@@ -290,7 +290,7 @@ func TestALostWALFileIsNamed(t *testing.T) {
 	var newest string
 	for _, f := range rotFiles(t, r.fs) {
 		var name uint64
-		if n, _ := fmt.Sscanf(r.fs.PathBase(f.path), "%d.wal", &name); n == 1 && name == binary.LittleEndian.Uint64(readFile(t, r.fs, f.path)[16:]) {
+		if _, err := fmt.Sscanf(r.fs.PathBase(f.path), "%d.wal", &name); err == nil && name == binary.LittleEndian.Uint64(readFile(t, r.fs, f.path)[16:]) {
 			newest = f.path // its header says that it was put to use under its name
 		}
 	}
