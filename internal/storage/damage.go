@@ -42,27 +42,20 @@ type damagedRange struct {
 // gap is a range that readers do not enter: from anywhere in it they jump to its end.
 type gap struct{ from, to int64 }
 
-// gapsLocked lists the gaps, and for one who looks for offset the damaged ranges that lie before it and whose end is known; nil in a log
-// without damage, which is nearly all.
-func (p *Partition) gapsLocked(offset base.Offset) []gap {
-	var gaps []gap
+// gapsLocked lists the gaps, and for one who looks for offset the damaged ranges that lie before it and whose end is known. closed are
+// the ranges beside them whose checksums are right though what they guard is not, so that not even a header in them is to be trusted. Both
+// are nil in a log without damage, which is nearly all.
+func (p *Partition) gapsLocked(offset base.Offset) (gaps, closed []gap) {
 	for _, d := range p.damage {
-		if !d.missing() && (d.aside || d.bounded && d.damage.LastOffset < offset) {
+		switch {
+		case d.missing():
+		case d.aside || d.bounded && d.damage.LastOffset < offset:
 			gaps = append(gaps, gap{d.from, d.to})
+		case d.structural:
+			closed = append(closed, gap{d.from, d.to})
 		}
 	}
-	return gaps
-}
-
-// edgeOfTrustLocked is where a walk from pos must stop: at the first range, of those over which it does not jump, whose checksums say that it is
-// sound though it is not, so that not even a header in it is to be trusted; or limit.
-func (p *Partition) edgeOfTrustLocked(pos, limit int64, gaps []gap) int64 {
-	for _, d := range p.damage {
-		if d.structural && !d.aside && d.to > pos && d.from < limit && !slices.Contains(gaps, gap{d.from, d.to}) {
-			return max(d.from, pos)
-		}
-	}
-	return limit
+	return gaps, closed
 }
 
 // missing reports that the bytes are not there at all, so that offsets, and not positions, tell what is lost.

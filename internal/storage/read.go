@@ -159,7 +159,7 @@ var errSwapped = errors.New("the segment was compacted meanwhile")
 func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 	p.mu.Lock()
 	d, damaged := p.damageAtLocked(offset)
-	gaps := p.gapsLocked(offset)
+	gaps, closed := p.gapsLocked(offset)
 	layout, holes := p.layout, p.holes > 0
 	at, inTail := p.index.floorOffset(offset)
 	at.pos = max(at.pos, p.segments[0].start) // what the index knows before it was deleted, and the tail may have let it go
@@ -189,14 +189,18 @@ func (p *Partition) walk(offset base.Offset, limit int64) (walker, error) {
 			pos += inSegment
 		}
 	}
-	return p.walkerAt(place{pos, layout}, limit, gaps, holes), nil
+	return p.walkerAt(place{pos, layout}, limit, gaps, closed, holes), nil
 }
 
-// walkerAt returns a walker that goes over gaps and holes. It knows no segment yet: positions may be negative, so zeros would name a range.
-func (p *Partition) walkerAt(at place, limit int64, gaps []gap, holes bool) walker {
-	p.mu.Lock()
-	stop := p.edgeOfTrustLocked(at.pos, limit, gaps)
-	p.mu.Unlock()
+// walkerAt returns a walker that goes over gaps and holes, and stops where the first of the closed ranges before it begins. It knows no segment yet: positions may be negative, so zeros would name a range.
+func (p *Partition) walkerAt(at place, limit int64, gaps, closed []gap, holes bool) walker {
+	stop := limit
+	for _, c := range closed {
+		if c.to > at.pos {
+			stop = min(max(c.from, at.pos), limit)
+			break
+		}
+	}
 	return walker{p: p, pos: at.pos, limit: limit, stop: stop, gaps: gaps, layout: at.layout, holes: holes, dataEnd: at.pos, rangeEnd: at.pos}
 }
 

@@ -79,7 +79,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 	}
 	flushed := p.flushedPos
 	layout, holes := p.layout, p.holes > 0
-	gaps := p.gapsLocked(base.NoOffset)
+	gaps, closed := p.gapsLocked(base.NoOffset)
 	p.mu.Unlock()
 	if s == nil {
 		return nil, nil
@@ -95,7 +95,7 @@ func (p *Partition) walkTime(ts int64) (*walker, error) {
 	if pos >= flushed { // not in the segment, so in the tail
 		pos = p.skipByTime(max(pos, s.start), ts)
 	}
-	w := p.walkerAt(place{pos, layout}, limit, gaps, holes)
+	w := p.walkerAt(place{pos, layout}, limit, gaps, closed, holes)
 	return &w, nil
 }
 
